@@ -1,0 +1,104 @@
+"""polyactors: correct, live Polymarket order books from a supervised stream, on Trio.
+
+    async with polyactors.open_service(tokens=[...]) as service:
+        async for event in service.events():
+            ...
+        book = service.book(token)      # raises BookNotLive when it must not be trusted
+
+Names are imported when they are first used, so that `polyactors.book` stays free of Trio.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyactors.book.numbers import Side
+    from polyactors.book.orderbook import Level, OrderBook
+    from polyactors.book.reading import BookReading
+    from polyactors.book.trust import StaleReason, Trust, TrustState
+    from polyactors.config import Settings
+    from polyactors.errors import (
+        BookNotLive,
+        PolyactorsError,
+        UnknownToken,
+        UsageError,
+    )
+    from polyactors.events import (
+        ActorRestarted,
+        BookUpdated,
+        Event,
+        FaultInjected,
+        FaultRecovered,
+        FeedDown,
+        FeedUp,
+        Gap,
+        TickSizeChanged,
+        TradePrinted,
+        TrustChanged,
+    )
+    from polyactors.service import Service, open_service
+    from polyactors.transport import Network
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "polyactors.book.numbers": ("Side",),
+    "polyactors.book.orderbook": ("Level", "OrderBook"),
+    "polyactors.book.reading": ("BookReading",),
+    "polyactors.book.trust": ("StaleReason", "Trust", "TrustState"),
+    "polyactors.config": ("Settings",),
+    "polyactors.errors": ("BookNotLive", "PolyactorsError", "UnknownToken", "UsageError"),
+    "polyactors.events": (
+        "ActorRestarted",
+        "BookUpdated",
+        "Event",
+        "FaultInjected",
+        "FaultRecovered",
+        "FeedDown",
+        "FeedUp",
+        "Gap",
+        "TickSizeChanged",
+        "TradePrinted",
+        "TrustChanged",
+    ),
+    "polyactors.service": ("Service", "open_service"),
+    "polyactors.transport": ("Network",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "ActorRestarted",
+    "BookNotLive",
+    "BookReading",
+    "BookUpdated",
+    "Event",
+    "FaultInjected",
+    "FaultRecovered",
+    "FeedDown",
+    "FeedUp",
+    "Gap",
+    "Level",
+    "Network",
+    "OrderBook",
+    "PolyactorsError",
+    "Service",
+    "Settings",
+    "Side",
+    "StaleReason",
+    "TickSizeChanged",
+    "TradePrinted",
+    "Trust",
+    "TrustChanged",
+    "TrustState",
+    "UnknownToken",
+    "UsageError",
+    "__version__",
+    "open_service",
+]
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'polyactors' has no attribute {name!r}")
+    return getattr(import_module(home), name)

@@ -1,0 +1,74 @@
+"""The book shard: the actor that owns all books of one feed. It outlives every reconnect.
+
+One actor per connection, not per book: a frame is one message, a task switch is paid per batch.
+All decisions are in shard.py; here is the waiting.
+"""
+
+import time
+from collections.abc import Callable
+
+import trio
+from polysupervisor import Address, Context
+
+from polyactors.feed import Feed
+from polyactors.messages import FetchBook, Resync, RestBook, ShardMessage
+from polyactors.shard import BookShard, Send
+
+MAILBOX_BATCHES = 1024
+"""Parsed batches that may wait; then the parser waits, and at last the socket is not read."""
+BEHIND_BATCHES = 8
+"""So many batches found at one wake-up mean that the shard is behind: updates coalesce."""
+BATCHES_PER_WAKE_MAX = 256
+
+
+async def run_shard(
+    ctx: Context[ShardMessage],
+    feed: Feed,
+    snapshots: Callable[[], Address[FetchBook] | None],
+    make_shard: Callable[[Feed, Send], BookShard] = BookShard,
+) -> None:
+    """Keep the books of `feed` until stopped. A crash leaves them STALE(actor_restarted)."""
+
+    def send(request: Resync | FetchBook) -> None:
+        # Both mailboxes coalesce by token and so never block; a closed one belongs to a child
+        # that is gone for good, and its return begins with a new session and fresh books.
+        address = feed.connection_address if isinstance(request, Resync) else snapshots()
+        if address is not None:
+            try:
+                address.send_nowait(request)  # type: ignore[arg-type]
+            except (trio.ClosedResourceError, trio.BrokenResourceError, trio.WouldBlock):
+                feed.env.statistics.requests_lost += 1
+
+    shard = make_shard(feed, send)
+    feed.shard = shard
+    try:
+        shard.start(trio.current_time())
+        shard.flush()
+        ctx.ready()
+        while True:
+            batches = await _next_batches(ctx, feed, shard)
+            now = trio.current_time()
+            is_behind = len(batches) >= BEHIND_BATCHES
+            for batch in batches:
+                if isinstance(batch, RestBook):
+                    shard.rest_book(batch, now)
+                else:
+                    shard.apply(batch, now, is_behind=is_behind)
+            shard.on_time(now)
+            shard.flush()
+            if batches:
+                feed.env.statistics.last_applied_ns = time.monotonic_ns()
+    finally:
+        feed.shard = None
+        if not feed.env.is_stopping:  # at the end of the service the last states stand
+            shard.abandon(trio.current_time())
+            shard.flush()
+
+
+async def _next_batches(
+    ctx: Context[ShardMessage], feed: Feed, shard: BookShard
+) -> list[ShardMessage]:
+    """What has arrived, or nothing when something is due first."""
+    with trio.CancelScope(deadline=shard.next_due()) as feed.shard_alarm:
+        return await ctx.inbox.receive_batch(BATCHES_PER_WAKE_MAX)
+    return []

@@ -1,0 +1,177 @@
+"""Settings: one attrs class from which options, environment names and the file's keys follow.
+
+A field `ws_url` is the option `--ws-url`, the variable `POLYACTORS_WS_URL` and the key
+`ws_url` of the TOML file; options come before the environment, the environment before the file.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import cattrs
+from attrs import frozen
+
+from polyactors.errors import UsageError
+
+ENVIRONMENT_PREFIX = "POLYACTORS_"
+
+FEED_GAVE_UP_RETRY_SECONDS = 60.0
+"""A feed that gave up is tried again after so long, doubling up to the maximum below."""
+FEED_GAVE_UP_RETRY_SECONDS_MAX = 600.0
+BACKOFF_SECONDS_MIN = 0.25
+BACKOFF_SECONDS_MAX = 30.0
+STABLE_SESSION_SECONDS = 60.0
+"""A session that brought data beyond its first dump for so long resets the backoff."""
+
+
+def _setting(default: Any, help_text: str, **metadata: Any) -> Any:
+    return attrs.field(default=default, metadata={"help": help_text, **metadata})
+
+
+def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not value > 0:
+        raise ValueError(f"{attribute.name} must be greater than 0")
+
+
+def _number(default: float, help_text: str, **metadata: Any) -> Any:
+    return attrs.field(default=default, validator=_positive, metadata={"help": help_text} | metadata)
+
+
+@frozen(kw_only=True)
+class Settings:
+    """Everything that a user can set. Units stand last in the names."""
+
+    ws_url: str = _setting(
+        "wss://ws-subscriptions-clob.polymarket.com/ws",
+        "base of the WebSocket endpoint; /market is appended",
+        metavar="URL",
+    )
+    clob_url: str = _setting(
+        "https://clob.polymarket.com", "REST endpoint of the order books", metavar="URL"
+    )
+    gamma_url: str = _setting(
+        "https://gamma-api.polymarket.com", "REST endpoint of the market listings", metavar="URL"
+    )
+    ping_interval_seconds: float = _number(10.0, "seconds between text PINGs", metavar="S")
+    pong_deadline_seconds: float = _number(
+        25.0, "a PING unanswered for so long fails the connection", metavar="S"
+    )
+    data_deadline_seconds: float = _number(
+        30.0, "a feed without data for so long (PONG is no data) has stalled", metavar="S"
+    )
+    first_book_deadline_seconds: float = _number(
+        10.0, "a subscribed token without a book for so long is redriven", metavar="S"
+    )
+    connect_timeout_seconds: float = _number(
+        10.0, "a connection or upgrade that takes longer has failed", metavar="S"
+    )
+    send_timeout_seconds: float = _number(
+        10.0, "a connection that takes no data for so long is half-open", metavar="S"
+    )
+    rest_timeout_seconds: float = _number(
+        10.0, "a REST request that takes longer has failed", metavar="S"
+    )
+    tokens_per_connection: int = _number(
+        200, "more tokens open further connections", metavar="N", maximum=500
+    )
+    ids_per_frame: int = _number(
+        100, "token ids in one subscription frame at most", metavar="N", maximum=500
+    )
+    frame_bytes_max: int = _number(
+        64 * 2**20, "a larger frame ends the connection (1009)", metavar="BYTES"
+    )
+    custom_features: bool = _setting(
+        True, "ask for best_bid_ask, new_market and market_resolved events"
+    )
+
+
+_converter = cattrs.Converter(forbid_extra_keys=True)
+
+
+def _strict_float(value: Any, _: type) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"expected a number, got {value!r}")
+    return float(value)
+
+
+def _strict_int(value: Any, _: type) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"expected a whole number, got {value!r}")
+    return value
+
+
+def _strict_bool(value: Any, _: type) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"expected true or false, got {value!r}")
+    return value
+
+
+def _strict_str(value: Any, _: type) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected text, got {value!r}")
+    return value
+
+
+for _type, _hook in (
+    (float, _strict_float),
+    (int, _strict_int),
+    (bool, _strict_bool),
+    (str, _strict_str),
+):
+    _converter.register_structure_hook(_type, _hook)
+
+
+def parse_text(name: str, text: str, type_: Any) -> Any:
+    """A value from the environment, where everything is text. Raises UsageError."""
+    try:
+        if type_ is bool:
+            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
+                text.lower()
+            ]
+        return type_(text)
+    except (ValueError, KeyError):
+        words = {float: "a number", int: "a whole number", bool: "true or false"}
+        raise UsageError(f"{name} must be {words[type_]}, not {text!r}") from None
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """The keys of a TOML file. Raises UsageError when it cannot be read or is no TOML."""
+    try:
+        with Path(path).open("rb") as file:
+            return tomllib.load(file)
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} is not valid TOML: {error}") from None
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """The settings found as POLYACTORS_… in the environment. Raises UsageError."""
+    environment = os.environ if environment is None else environment
+    found: dict[str, Any] = {}
+    for field in attrs.fields(Settings):
+        name = ENVIRONMENT_PREFIX + field.name.upper()
+        if name in environment:
+            found[field.name] = parse_text(name, environment[name], field.type)
+    return found
+
+
+def make_settings(values: Mapping[str, Any], *, source: str = "the configuration") -> Settings:
+    """Settings from plain values. Raises UsageError that names every key in question."""
+    try:
+        settings = _converter.structure(dict(values), Settings)
+    except (cattrs.BaseValidationError, ValueError, TypeError) as error:
+        problems = (
+            cattrs.transform_error(error, path=source)
+            if isinstance(error, cattrs.BaseValidationError)
+            else [str(error)]
+        )
+        raise UsageError("; ".join(problems)) from None
+    for field in attrs.fields(Settings):
+        maximum = field.metadata.get("maximum")
+        if maximum is not None and getattr(settings, field.name) > maximum:
+            raise UsageError(f"{field.name} must be at most {maximum}")
+    return settings

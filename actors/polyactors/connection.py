@@ -1,0 +1,191 @@
+"""The connection: the actor that holds one session of a feed's WebSocket.
+
+An incarnation is one attempt: connect, subscribe, hand on what comes, fail. The supervisor's
+backoff decides when the next one begins. Connecting is no part of the start: the actor is
+ready at once, so that an outage never climbs the tree.
+
+The procedure of a session, after PROTOCOL.md sections 1 and 8:
+1. Wait until the parser listens, then for the turn at the connect gate.
+2. Connect and upgrade.
+3. Send the subscription first (a PING before it is answered by 1008), in frames of at most
+   `ids_per_frame` ids (one frame with thousands of ids is answered by a close).
+4. Only then tell the feed, the shard and the heartbeat that the session is up.
+5. Hand batches of frames to the parser; send what the control mailbox asks for.
+"""
+
+from collections.abc import Awaitable, Callable
+
+import trio
+from polysupervisor import Address, Context
+
+from polyactors.connects import PROVEN_SECONDS
+from polyactors.config import STABLE_SESSION_SECONDS
+from polyactors.environment import log
+from polyactors.errors import SessionFailed
+from polyactors.feed import STOPPING, Feed
+from polyactors.messages import (
+    Abort,
+    ControlMessage,
+    Frames,
+    HeartbeatMessage,
+    Resync,
+    SendPing,
+    SessionOpened,
+)
+from polyactors.protocol.subscription import PING, resubscribe_frames, subscribe_frames
+from polyactors.transport import Target, WebSocket, connect_websocket
+
+
+
+_Work = Callable[[WebSocket], Awaitable[None]]
+
+
+async def run_connection(
+    ctx: Context[ControlMessage],
+    feed: Feed,
+    parser: Address[Frames],
+    heartbeat: Address[HeartbeatMessage],
+) -> None:
+    """One attempt at one session. Raises SessionFailed, which is expected, when it is over."""
+    feed.parser_ready = trio.Event()
+    ctx.ready()
+    session = _Session(ctx, feed, parser, heartbeat, next(feed.env.epochs))
+    await session.run()
+
+
+class _Session:
+    def __init__(
+        self,
+        ctx: Context[ControlMessage],
+        feed: Feed,
+        parser: Address[Frames],
+        heartbeat: Address[HeartbeatMessage],
+        epoch: int,
+    ) -> None:
+        self._ctx = ctx
+        self._feed = feed
+        self._env = feed.env
+        self._parser = parser
+        self._heartbeat = heartbeat
+        self._epoch = epoch
+        self._failure: SessionFailed | None = None
+
+    async def run(self) -> None:
+        reason, detail = "crashed", "a bug in the connection actor"
+        began = False
+        websocket: WebSocket | None = None
+        # Two nurseries: the reader of the WebSocket must outlive the session for the closing.
+        async with trio.open_nursery() as reader_nursery:
+            try:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._watch_stop, nursery.cancel_scope)
+                    await self._feed.parser_ready.wait()
+                    await self._env.gate.wait_turn(self._epoch)
+                    began = True
+                    self._env.statistics.connects += 1
+                    try:
+                        websocket = await self._open(reader_nursery)
+                        self._feed.session_up(self._epoch)
+                        await self._heartbeat.send(SessionOpened(self._epoch))
+                    except SessionFailed as failure:
+                        self._fail(failure, nursery.cancel_scope)
+                    else:
+                        for work in (self._receive, self._control, self._grow_stable):
+                            nursery.start_soon(self._guard, work, websocket, nursery.cancel_scope)
+                if self._failure is not None:
+                    reason, detail = self._failure.reason, self._failure.detail
+                else:
+                    reason, detail = STOPPING, ""
+            except trio.Cancelled:
+                reason, detail = STOPPING, ""
+                raise
+            finally:
+                if began:
+                    self._feed.session_down(self._epoch, reason, detail)
+                if websocket is not None:
+                    await websocket.aclose(politely=reason == STOPPING)
+                reader_nursery.cancel_scope.cancel()
+        if self._failure is not None:
+            log.info("feed down", feed=self._feed.id, reason=reason, detail=detail)
+            raise self._failure
+
+    def _fail(self, failure: SessionFailed, scope: trio.CancelScope) -> None:
+        if self._failure is None:
+            self._failure = failure
+        scope.cancel(reason=str(failure))
+
+    async def _guard(
+        self,
+        work: "_Work",
+        websocket: WebSocket,
+        scope: trio.CancelScope,
+    ) -> None:
+        # Failures of a session are remembered, not raised: the nursery would wrap them.
+        try:
+            await work(websocket)
+        except SessionFailed as failure:
+            self._fail(failure, scope)
+
+    async def _watch_stop(self, scope: trio.CancelScope) -> None:
+        await self._ctx.stop_requested.wait()
+        scope.cancel(reason="stop requested")
+
+    async def _open(self, reader_nursery: trio.Nursery) -> WebSocket:
+        settings = self._env.settings
+        websocket = await connect_websocket(
+            reader_nursery,
+            self._env.network,
+            Target.parse(settings.ws_url.rstrip("/") + "/market"),
+            connect_timeout_seconds=settings.connect_timeout_seconds,
+            send_timeout_seconds=settings.send_timeout_seconds,
+            frame_bytes_max=settings.frame_bytes_max,
+        )
+        try:
+            for frame in subscribe_frames(
+                self._feed.tokens,
+                ids_per_frame=settings.ids_per_frame,
+                custom_features=settings.custom_features,
+            ):
+                await websocket.send(frame)
+        except BaseException:
+            await websocket.aclose(politely=False)
+            raise
+        return websocket
+
+    async def _receive(self, websocket: WebSocket) -> None:
+        statistics = self._env.statistics
+        while True:
+            frames = await websocket.receive_batch()
+            if statistics.first_frame_ns is None:
+                statistics.note_first_frame()
+            statistics.frames += len(frames)
+            statistics.bytes += sum(map(len, frames))
+            await self._parser.send(
+                Frames(self._feed.id, self._epoch, self._env.clock_ns(), frames)
+            )
+
+    async def _control(self, websocket: WebSocket) -> None:
+        settings = self._env.settings
+        while True:
+            orders = await self._ctx.inbox.receive_batch()
+            tokens = [order.token for order in orders if isinstance(order, Resync)]
+            for order in orders:
+                if isinstance(order, SendPing):
+                    await websocket.send(PING)
+                elif isinstance(order, Abort) and order.epoch == self._epoch:
+                    raise SessionFailed(order.reason, order.detail)
+            if tokens:
+                for frame in resubscribe_frames(
+                    tokens,
+                    ids_per_frame=settings.ids_per_frame,
+                    custom_features=settings.custom_features,
+                ):
+                    await websocket.send(frame)
+
+    async def _grow_stable(self, websocket: WebSocket) -> None:
+        await trio.sleep(PROVEN_SECONDS)
+        self._env.gate.prove(self._epoch)
+        await trio.sleep(STABLE_SESSION_SECONDS - PROVEN_SECONDS)
+        # A session that brought nothing but its dump is no reason to reconnect eagerly.
+        await self._feed.beyond_first_dump.wait()
+        self._ctx.reset_backoff()

@@ -1,0 +1,63 @@
+"""The errors of polyactors: who was wrong, and what happens next.
+
+PolyactorsError
+├── UsageError       the user's mistake: one sentence that says what to do, exit code 2
+├── BookNotLive      a book was read that must not be trusted right now
+├── UnknownToken     the service was asked about a token that it does not follow
+├── SessionFailed    a connection ended (theirs or the network's fault): back off, try again
+└── RestFailed       a REST request brought nothing usable: back off, try again
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polyactors.book.trust import StaleReason, TrustState
+
+
+class PolyactorsError(Exception):
+    """Base of every error that polyactors raises on purpose."""
+
+
+class UsageError(PolyactorsError):
+    """The user asked for something impossible; the text is one sentence with the remedy."""
+
+
+class BookNotLive(PolyactorsError):  # noqa: N818 - the name is the fact
+    """A book that is not LIVE was read without `allow_stale=True`.
+
+    `state`, `reason` (None unless STALE) and `age_seconds` (since the state was entered)
+    say how bad it is.
+    """
+
+    def __init__(
+        self, token: str, state: TrustState, reason: StaleReason | None, age_seconds: float
+    ) -> None:
+        self.token = token
+        self.state = state
+        self.reason = reason
+        self.age_seconds = age_seconds
+        why = f" ({reason.value})" if reason is not None else ""
+        super().__init__(f"the book of {token} is {state.value}{why} since {age_seconds:.1f} s")
+
+
+class UnknownToken(PolyactorsError):  # noqa: N818 - the name is the fact
+    """The service does not follow this token."""
+
+
+class SessionFailed(PolyactorsError):  # noqa: N818 - the name is the fact
+    """A session of a feed ended or could not begin. Expected: it spends no restart intensity.
+
+    `reason` is the word of the `feed_down` event: reset, closed_CODE, handshake_STATUS, dns,
+    tls, pong_timeout, feed_stalled, unreadable. `detail` is for people.
+    """
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        self.reason = reason
+        self.detail = detail
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+
+class RestFailed(PolyactorsError):  # noqa: N818 - the name is the fact
+    """A REST request failed for a reason that may pass: network, throttling, server error."""

@@ -1,0 +1,208 @@
+"""The stream that users see: one frozen class per event, and its JSON form.
+
+Every event carries `time_ns`, our own wall clock in nanoseconds since the epoch, at the moment
+when we took or decided it. Prices and sizes are exact Decimals (strings in JSON). The order
+of the stream is a promise: a TrustChanged stands before any later BookUpdated of its token.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal
+from enum import Enum
+from typing import ClassVar, Literal
+
+import attrs
+import msgspec
+from attrs import frozen
+
+from polyactors.book.trust import StaleReason, TrustState
+
+Cause = Literal["snapshot", "delta", "rest"]
+
+
+@frozen(kw_only=True)
+class BookUpdated:
+    """The book of a token changed, or its open hash group came to rest."""
+
+    type: ClassVar[str] = "book_updated"
+    time_ns: int
+    token: str
+    market: str
+    epoch: int
+    """The session that the news came from; epochs never repeat."""
+    best_bid: Decimal | None
+    """USDC per share; None for an empty side."""
+    best_ask: Decimal | None
+    bids: int
+    """Number of price levels."""
+    asks: int
+    cause: Cause
+    settled: bool
+    """False while the token's hash group is open: more of the same engine step may follow."""
+
+
+@frozen(kw_only=True)
+class TradePrinted:
+    """A trade was printed by the exchange."""
+
+    type: ClassVar[str] = "trade_printed"
+    time_ns: int
+    token: str
+    market: str
+    epoch: int
+    price: Decimal
+    size: Decimal
+    """Shares."""
+    side: Literal["BUY", "SELL"]
+    """What the taker did."""
+    timestamp_ms: int
+    """The exchange's own time, milliseconds since the epoch."""
+
+
+@frozen(kw_only=True)
+class TickSizeChanged:
+    """The price grid of a token changed; its levels stay."""
+
+    type: ClassVar[str] = "tick_size_changed"
+    time_ns: int
+    token: str
+    market: str
+    epoch: int
+    old: Decimal | None
+    new: Decimal
+
+
+@frozen(kw_only=True)
+class TrustChanged:
+    """A token's trust state changed. Published before any later update of the token."""
+
+    type: ClassVar[str] = "trust_changed"
+    time_ns: int
+    token: str
+    market: str
+    epoch: int | None
+    state: TrustState
+    previous: TrustState
+    reason: StaleReason | None
+
+
+@frozen(kw_only=True)
+class Gap:
+    """Something may have been missed here."""
+
+    type: ClassVar[str] = "gap"
+    time_ns: int
+    feed: str | None
+    """None when the reader of this stream itself was too slow (reason overflow)."""
+    epoch: int | None
+    token: str | None
+    """None: every token of the feed."""
+    reason: StaleReason
+
+
+@frozen(kw_only=True)
+class FeedUp:
+    """A session began: connected, upgraded, subscription sent."""
+
+    type: ClassVar[str] = "feed_up"
+    time_ns: int
+    feed: str
+    epoch: int
+    reason: str | None = None
+    """Always null: there so that feed_up and feed_down have one shape."""
+
+
+@frozen(kw_only=True)
+class FeedDown:
+    """A session ended, or could not begin."""
+
+    type: ClassVar[str] = "feed_down"
+    time_ns: int
+    feed: str
+    epoch: int
+    reason: str
+    """reset, closed_CODE, handshake_STATUS, dns, tls, pong_timeout, feed_stalled, unreadable,
+    stopping; crashed for a bug of ours."""
+    detail: str = ""
+    """For people."""
+
+
+@frozen(kw_only=True)
+class ActorRestarted:
+    """The supervisor started an actor again."""
+
+    type: ClassVar[str] = "actor_restarted"
+    time_ns: int
+    path: str
+    incarnation: int
+    reason: str
+
+
+@frozen(kw_only=True)
+class FaultInjected:
+    """The embedded exchange misbehaved on purpose (demo)."""
+
+    type: ClassVar[str] = "fault_injected"
+    time_ns: int
+    id: int
+    kind: str
+    token: str | None
+    feed: str | None
+
+
+@frozen(kw_only=True)
+class FaultRecovered:
+    """Every book that a fault touched is LIVE again (demo)."""
+
+    type: ClassVar[str] = "fault_recovered"
+    time_ns: int
+    id: int
+    kind: str
+    seconds: float
+    """From the injection."""
+
+
+Event = (
+    BookUpdated
+    | TradePrinted
+    | TickSizeChanged
+    | TrustChanged
+    | Gap
+    | FeedUp
+    | FeedDown
+    | ActorRestarted
+    | FaultInjected
+    | FaultRecovered
+)
+
+_FIELDS: Mapping[type, tuple[str, ...]] = {
+    kind: tuple(field.name for field in attrs.fields(kind))
+    for kind in (
+        BookUpdated,
+        TradePrinted,
+        TickSizeChanged,
+        TrustChanged,
+        Gap,
+        FeedUp,
+        FeedDown,
+        ActorRestarted,
+        FaultInjected,
+        FaultRecovered,
+    )
+}
+
+
+def _enc_hook(value: object) -> object:
+    if isinstance(value, Enum):  # pragma: no cover - msgspec encodes enums by value itself
+        return value.value
+    raise TypeError(f"no JSON form for {type(value).__name__}")
+
+
+_encoder = msgspec.json.Encoder(decimal_format="string", enc_hook=_enc_hook)
+
+
+def to_json(event: Event) -> bytes:
+    """One line of JSON without its newline: `type` first, then the fields in order."""
+    document: dict[str, object] = {"type": event.type}
+    for name in _FIELDS[type(event)]:
+        document[name] = getattr(event, name)
+    return _encoder.encode(document)

@@ -1,0 +1,122 @@
+"""What outlives the actors of one feed: its tokens, their trust, and the session that is live.
+
+The connection, heartbeat, parser and book shard of a feed come and go with their supervisors;
+this record is owned by the service and stays. All changes are synchronous, between two
+checkpoints of the one Trio loop, so readers and actors never see half of one.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import trio
+from polysupervisor import Address
+
+from polyactors.book.orderbook import OrderBook
+from polyactors.book.reading import BookReading
+from polyactors.book.trust import StaleReason, Trust, TrustState
+from polyactors.environment import Environment
+from polyactors.events import Event, FeedDown, FeedUp
+from polyactors.messages import ControlMessage, ShardMessage
+
+if TYPE_CHECKING:
+    from polyactors.shard import BookShard
+
+STOPPING = "stopping"
+"""The reason of a feed_down that was ordered, by the user or by a supervisor."""
+
+
+class Feed:
+    """One connection's worth of tokens."""
+
+    def __init__(self, id: str, tokens: Sequence[str], env: Environment) -> None:
+        self.id = id
+        self.tokens = tuple(tokens)
+        self.env = env
+        self.trust: dict[str, Trust] = {token: Trust() for token in tokens}
+        self.epoch: int | None = None
+        """The live session; None while there is none."""
+        self.session_since_seconds = 0.0
+        self.last_data_seconds = 0.0
+        """`trio.current_time` of the last market data; PONG is not data."""
+        self.beyond_first_dump = trio.Event()
+        """Set once the live session has brought data that was not a first book."""
+        self.parser_ready = trio.Event()
+        """Set by the parser: a connection that opened its session before that could lose
+        frames unnoticed when the parser's mailbox is emptied at a restart."""
+        self.down_reason: str | None = None
+        """Why the last session ended; None while one is live or none was tried."""
+        self.messages = 0
+        """Frames parsed since the service began."""
+        self.shard: BookShard | None = None
+        """The book shard's present incarnation."""
+        self.shard_alarm: trio.CancelScope | None = None
+        """What the shard's wait ends by; its deadline follows what a session changes."""
+        self.shard_address: Address[ShardMessage] | None = None
+        self.connection_address: Address[ControlMessage] | None = None
+
+    def session_up(self, epoch: int) -> None:
+        """A session began: its subscription is sent, no frame of it was handed on yet."""
+        now = trio.current_time()
+        self.epoch = epoch
+        self.session_since_seconds = self.last_data_seconds = now
+        self.beyond_first_dump = trio.Event()
+        self.down_reason = None
+        self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
+        self._tell_shard(lambda shard: shard.session_up(epoch, now))
+
+    def session_down(self, epoch: int, reason: str, detail: str) -> None:
+        """The session ended, or its connect failed: its books are stale from this moment."""
+        self.epoch = None
+        self.down_reason = reason
+        down = FeedDown(
+            time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch, reason=reason, detail=detail
+        )
+        self._publish([down])
+        if self.env.is_stopping:
+            return  # the service ends: the last states of its books stand
+        stale = StaleReason.FEED_STALLED if reason == "feed_stalled" else StaleReason.DISCONNECTED
+        now = trio.current_time()
+        self._tell_shard(lambda shard: shard.session_down(stale, now))
+
+    def gave_up(self) -> None:
+        """The feed's supervisor has given up for now: a bug, or bad luck without end."""
+        now = trio.current_time()
+        self._tell_shard(lambda shard: shard.session_down(StaleReason.FEED_GAVE_UP, now))
+
+    def note_data(self, *, beyond_first_dump: bool) -> None:
+        """Market data for a token of this feed arrived."""
+        self.last_data_seconds = trio.current_time()
+        if beyond_first_dump:
+            self.beyond_first_dump.set()
+
+    def follow(self, token: str) -> None:
+        """A token joins the feed (in a replay, where nothing was subscribed)."""
+        self.tokens = (*self.tokens, token)
+        self.trust[token] = Trust()
+
+    def reading(self, token: str) -> BookReading:
+        """The token's levels as they are now, labelled with its trust."""
+        state = None if self.shard is None else self.shard.books.get(token)
+        book = OrderBook(token, "") if state is None else state.book
+        return BookReading.take(
+            book,
+            self.trust[token],
+            settled=state is not None and not state.group.is_open,
+            now_seconds=trio.current_time(),
+        )
+
+    def states(self) -> Counter[TrustState]:
+        """Number of tokens by trust state."""
+        return Counter(trust.state for trust in self.trust.values())
+
+    def _tell_shard(self, tell: "Callable[[BookShard], None]") -> None:
+        # A dead shard has nothing to be told: its next incarnation looks at `epoch`.
+        if self.shard is not None:
+            tell(self.shard)
+            self.shard.flush()
+            if self.shard_alarm is not None:
+                self.shard_alarm.deadline = self.shard.next_due()
+
+    def _publish(self, events: list[Event]) -> None:
+        self.env.hub.publish(events)

@@ -1,0 +1,164 @@
+"""The parser: the actor that turns frames into events, and says where something was lost.
+
+It also answers for what the frames say about the session itself: PONG goes to the heartbeat,
+market data moves the feed's data clock, and too many unreadable frames end the session.
+"""
+
+from collections.abc import Callable, Iterable
+
+from attrs import frozen
+from polysupervisor import Address, Context
+
+from polyactors.book.trust import StaleReason
+from polyactors.environment import log
+from polyactors.feed import Feed
+from polyactors.messages import (
+    Abort,
+    ControlMessage,
+    Frames,
+    HeartbeatMessage,
+    Missed,
+    Parsed,
+    PongReceived,
+    ShardMessage,
+)
+from polyactors.protocol.codec import MarketCodec
+from polyactors.protocol.events import (
+    BestBidAsk,
+    BookSnapshot,
+    ControlText,
+    Decoded,
+    LastTradePrice,
+    MarketEvent,
+    MarketResolved,
+    NewMarket,
+    PriceChange,
+    TickSizeChange,
+    Unreadable,
+)
+from polyactors.statistics import Statistics, count_name
+
+MAILBOX_BATCHES = 1024
+BATCHES_PER_WAKE_MAX = 64
+UNREADABLE_PER_SESSION_MAX = 100
+"""A session with more unreadable frames is worth nothing: a fresh one is begun."""
+
+WIRE_NAMES: dict[type, str] = {
+    BookSnapshot: "book",
+    PriceChange: "price_change",
+    LastTradePrice: "last_trade_price",
+    TickSizeChange: "tick_size_change",
+    BestBidAsk: "best_bid_ask",
+    NewMarket: "new_market",
+    MarketResolved: "market_resolved",
+}
+GLOBAL_EVENTS = (NewMarket, MarketResolved)
+"""They come to every connection whatever it subscribed: no sign that its books are served."""
+
+
+async def run_parser(
+    ctx: Context[Frames],
+    feed: Feed,
+    shard: Address[ShardMessage],
+    heartbeat: Address[HeartbeatMessage] | None = None,
+    connection: Address[ControlMessage] | None = None,
+    on_unreadable: Callable[[int, str], None] = lambda frame, why: None,
+) -> None:
+    """Parse until stopped. Never fails on what a frame says, only on bugs.
+
+    A replay has neither heartbeat nor connection; it learns by `on_unreadable` which frame,
+    counted from 0 over the feed's life, was unreadable and why.
+    """
+    codec = MarketCodec()
+    unreadable, counted_epoch = 0, feed.epoch
+    if feed.epoch is not None:
+        # Frames that a former incarnation had taken, or that waited for it, are gone.
+        lost = Missed((), StaleReason.ACTOR_RESTARTED)
+        await shard.send(Parsed(feed.id, feed.epoch, feed.env.clock_ns(), [lost]))
+    feed.parser_ready.set()
+    ctx.ready()
+    while True:
+        for frames in await ctx.inbox.receive_batch(BATCHES_PER_WAKE_MAX):
+            if frames.epoch != feed.epoch:
+                feed.env.statistics.stale_batches += 1
+                continue
+            parsed = parse_frames(codec, frames.frames, feed.env.statistics)
+            for index, why in parsed.unreadable:
+                on_unreadable(feed.messages + index, why)
+            feed.messages += len(frames.frames)
+            if parsed.is_data:
+                feed.note_data(beyond_first_dump=parsed.is_beyond_dump)
+            if parsed.events:
+                await shard.send(
+                    Parsed(feed.id, frames.epoch, frames.received_at_ns, parsed.events)
+                )
+            if parsed.pongs and heartbeat is not None:
+                await heartbeat.send(PongReceived(frames.epoch))
+            if counted_epoch != frames.epoch:
+                unreadable, counted_epoch = 0, frames.epoch
+            unreadable += len(parsed.unreadable)
+            if unreadable > UNREADABLE_PER_SESSION_MAX and connection is not None:
+                detail = f"{unreadable} unreadable frames in one session"
+                connection.send_nowait(Abort(frames.epoch, "unreadable", detail))
+
+
+@frozen
+class ParsedFrames:
+    """What a batch of frames held."""
+
+    events: list[MarketEvent | Missed]
+    pongs: int
+    unreadable: list[tuple[int, str]]
+    """Index and fault of each frame that held something unreadable."""
+    is_data: bool
+    """Market data of some token: a sign of life of the feed. PONG is not."""
+    is_beyond_dump: bool
+    """Something other than books."""
+
+
+def parse_frames(
+    codec: MarketCodec, frames: Iterable[str | bytes], statistics: Statistics
+) -> ParsedFrames:
+    """Decode frames in order, count everything, and put a Missed where something was lost."""
+    events: list[MarketEvent | Missed] = []
+    unreadable: list[tuple[int, str]] = []
+    pongs = 0
+    is_data = is_beyond_dump = False
+    for index, frame in enumerate(frames):
+        decoded = codec.receive_frame(frame)
+        for event in decoded.events:
+            statistics.events[WIRE_NAMES[type(event)]] += 1
+            if not isinstance(event, GLOBAL_EVENTS):
+                is_data = True
+                is_beyond_dump = is_beyond_dump or not isinstance(event, BookSnapshot)
+        events.extend(decoded.events)
+        if decoded.control is ControlText.PONG:
+            pongs += 1
+        elif decoded.control is ControlText.INVALID_OPERATION:
+            log.warning("the exchange rejected a subscription", answer=decoded.control.value)
+        _count_unknown(decoded, statistics)
+        if decoded.unreadable:
+            unreadable.append((index, decoded.unreadable[0].why))
+            events.extend(_lose(decoded.unreadable, statistics))
+    return ParsedFrames(events, pongs, unreadable, is_data, is_beyond_dump)
+
+
+def _count_unknown(decoded: Decoded, statistics: Statistics) -> None:
+    for name in decoded.unknown_events:
+        if name not in statistics.unknown_events:
+            log.info("unknown event type, counted and passed by", event_type=name[:200])
+        count_name(statistics.unknown_events, name)
+    for name in decoded.unknown_fields:
+        count_name(statistics.unknown_fields, name)
+
+
+def _lose(found: tuple[Unreadable, ...], statistics: Statistics) -> list[Missed]:
+    statistics.unreadable_frames += 1
+    named: dict[str, None] = {}
+    touches_all = False
+    for item in found:
+        statistics.unreadable_samples.append(item.excerpt)
+        log.warning("unreadable frame", why=item.why, excerpt=item.excerpt)
+        named.update(dict.fromkeys(item.tokens))
+        touches_all = touches_all or not item.tokens
+    return [Missed(() if touches_all else tuple(named), StaleReason.PARSE_FAILURE)]

@@ -1,0 +1,229 @@
+"""Text frames of the market channel become events; nothing that came is silently dropped.
+
+A frame is a control text, one JSON object, or a JSON array of them. Each element of it ends as
+an event, as a counted unknown event, or as an `Unreadable`; one bad element never takes
+another one with it, and one bad entry of a `price_change` never takes the other entries.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from attrs import define, field
+
+from polyactors.protocol._json import (
+    AmbiguousObject,
+    Wire,
+    WireError,
+    decode_unambiguous_json,
+    excerpt_of_text,
+    excerpt_of_value,
+    is_array,
+    is_object,
+)
+from polyactors.protocol._readers import read_token, show
+from polyactors.protocol._wire import (
+    EVENT_TYPES,
+    KNOWN_NAMES,
+    KNOWN_NAMES_INSIDE,
+    MODERNISE,
+    converter,
+)
+from polyactors.protocol.events import (
+    ControlText,
+    Decoded,
+    MarketEvent,
+    PriceChange,
+    Unreadable,
+)
+
+ELEMENTS_MAX = 10_000
+"""Elements of one frame, and entries of one price_change. The largest real frame is the initial
+dump, one book for each of at most 500 tokens."""
+UNKNOWN_FIELDS_MAX = 100
+"""Unknown fields that are reported of one element."""
+NAME_LENGTH_MAX = 100
+"""Characters that are kept of an unknown name."""
+
+_CONTROLS = {control.value: control for control in ControlText}
+_BOOK_SIDES = frozenset(("bids", "asks", "buys", "sells"))
+_HOOKS: dict[str, tuple[type[MarketEvent], Callable[[Any, Any], Any]]] = {
+    event_type: (message, converter.get_structure_hook(message))
+    for event_type, message in EVENT_TYPES.items()
+}
+
+
+class MarketCodec:
+    """The receiving half of the market channel, without its socket. It keeps no state."""
+
+    def receive_frame(self, frame: str | bytes) -> Decoded:
+        """All that one frame holds. Never raises, whatever the frame is.
+
+        Events keep the order of the wire. A frame that is not JSON, a JSON value that is
+        neither object nor array, and an array of more than `ELEMENTS_MAX` elements are one
+        `Unreadable` each that names no token: anything may have been in there.
+        """
+        try:
+            value = decode_unambiguous_json(frame)
+        except WireError as error:
+            control = _control_of(frame)
+            if control is not None:
+                return Decoded(control=control)
+            return _unreadable_frame(str(error), frame)
+        elements = value if is_array(value) else [value]
+        if len(elements) > ELEMENTS_MAX:
+            why = f"array of {len(elements)} elements, at most {ELEMENTS_MAX} are read"
+            return _unreadable_frame(why, frame)
+        found = _Found()
+        for element in elements:
+            found.read(element)
+        return Decoded(
+            events=tuple(found.events),
+            unreadable=tuple(found.unreadable),
+            unknown_events=tuple(found.unknown_events),
+            unknown_fields=tuple(found.unknown_fields),
+        )
+
+
+def _control_of(frame: str | bytes) -> ControlText | None:
+    text = frame if isinstance(frame, str) else frame.decode(errors="replace")
+    return _CONTROLS.get(text.strip())
+
+
+def _unreadable_frame(why: str, frame: str | bytes) -> Decoded:
+    return Decoded(unreadable=(Unreadable(why, excerpt_of_text(frame)),))
+
+
+@define
+class _Found:
+    """What the elements of one frame have been so far."""
+
+    events: list[MarketEvent] = field(factory=list[MarketEvent])
+    unreadable: list[Unreadable] = field(factory=list[Unreadable])
+    unknown_events: list[str] = field(factory=list[str])
+    unknown_fields: list[str] = field(factory=list[str])
+
+    def read(self, element: object) -> None:
+        """Sort one element into these lists: into exactly one of the first three.
+
+        (A price_change some of whose entries cannot be read goes into the first two.)
+        """
+        if not is_object(element):
+            self._fail("", f"expected an event, got {show(element)}", element)
+            return
+        event_type = element.get("event_type")
+        if not event_type and not _BOOK_SIDES.isdisjoint(element):
+            event_type = "book"  # some first books lacked it (2026-02, 2026-04)
+        if not isinstance(event_type, str) or not event_type:
+            self._fail("", f"expected an event type, got {show(event_type)}", element)
+        elif event_type not in _HOOKS:
+            self.unknown_events.append(event_type[:NAME_LENGTH_MAX])
+        else:
+            self._read_event(event_type, element)
+
+    def _read_event(self, event_type: str, wire: Wire) -> None:
+        message, hook = _HOOKS[event_type]
+        modern = wire
+        try:
+            modernise = MODERNISE.get(message)
+            if modernise is not None:
+                modern = modernise(wire)
+                if message is PriceChange:
+                    _check_count(modern["price_changes"])
+            self.events.append(hook(modern, message))
+        except (ValueError, KeyError, TypeError) as error:
+            if message is not PriceChange or not self._salvage(modern):
+                self._fail(event_type, _sentence(error), wire)
+                return
+        self._note_unknown_fields(event_type, wire)
+
+    def _salvage(self, modern: Wire) -> bool:
+        """Keep the good entries of a price_change that has bad ones; False when there are none
+        to be told apart, because the message itself is bad."""
+        hook = _HOOKS["price_change"][1]
+        try:
+            entries = _check_count(modern["price_changes"])
+            hook({**modern, "price_changes": []}, PriceChange)
+        except (ValueError, KeyError):
+            return False
+        good: list[object] = []
+        for entry in entries:
+            if not is_object(entry):
+                self._fail("price_change", f"expected a change, got {show(entry)}", entry)
+                continue
+            try:
+                hook({**modern, "price_changes": [entry]}, PriceChange)
+            except (ValueError, KeyError) as error:
+                self._fail("price_change", _sentence(error), entry)
+            else:
+                good.append(entry)
+        if good:
+            self.events.append(hook({**modern, "price_changes": good}, PriceChange))
+        return True
+
+    def _fail(self, event_type: str, why: str, element: object) -> None:
+        why = f"{event_type}: {why}" if event_type else why
+        self.unreadable.append(Unreadable(why, excerpt_of_value(element), tokens_in(element)))
+
+    def _note_unknown_fields(self, event_type: str, wire: Wire) -> None:
+        """Report each unknown name of an element once, however often it stands in there."""
+        unknown: dict[str, None] = {}
+        known = KNOWN_NAMES[event_type]
+        if not known.issuperset(wire):
+            unknown.update((name, None) for name in wire if name not in known)
+        for list_name, known_inside in KNOWN_NAMES_INSIDE.get(event_type, {}).items():
+            for part in wire.get(list_name) or ():
+                if is_object(part) and not known_inside.issuperset(part):
+                    unknown.update(
+                        (f"{list_name}[].{name}", None) for name in part if name not in known_inside
+                    )
+        for name in list(unknown)[:UNKNOWN_FIELDS_MAX]:
+            self.unknown_fields.append(f"{event_type}.{name[:NAME_LENGTH_MAX]}")
+
+
+def _check_count(entries: list[object]) -> list[object]:
+    if len(entries) > ELEMENTS_MAX:
+        raise WireError(f"{len(entries)} changes, at most {ELEMENTS_MAX} are read")
+    return entries
+
+
+def _sentence(error: Exception) -> str:
+    return f"has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
+
+
+def tokens_in(element: object) -> tuple[str, ...]:
+    """The tokens that an unreadable element may have touched, each once; () for all of them.
+
+    Looked for are `asset_id`, `assets_ids`, and `asset_id` in the entries of `price_changes`.
+    When there is an entry that names no token while the element itself does not either, the
+    tokens of the others are not enough, and the answer is all.
+    """
+    named: list[str] = []
+    entries: list[object] = []
+    for name, value in _pairs(element):
+        if name == "asset_id":
+            named.extend(_tokens((value,)))
+        elif name == "assets_ids" and is_array(value):
+            named.extend(_tokens(value))
+        elif name == "price_changes" and is_array(value):
+            entries.extend(value)
+    element_is_named = bool(named)
+    for entry in entries:
+        of_entry = list(_tokens(value for name, value in _pairs(entry) if name == "asset_id"))
+        if not of_entry and not element_is_named:
+            return ()
+        named.extend(of_entry)
+    return tuple(dict.fromkeys(named))
+
+
+def _pairs(element: object) -> Iterable[tuple[str, Any]]:
+    if isinstance(element, AmbiguousObject):
+        return element.pairs
+    return element.items() if is_object(element) else ()
+
+
+def _tokens(values: Iterable[object]) -> Iterator[str]:
+    for value in values:
+        try:
+            yield read_token(value)
+        except WireError:
+            continue

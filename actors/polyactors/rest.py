@@ -1,0 +1,144 @@
+"""The REST client: books from the CLOB, listings from Gamma. All failures become RestFailed.
+
+HTTP/1.1 with a small pool: HTTP/2 brings nothing here and loses requests at a GOAWAY.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Self, TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+import trio
+
+from polyactors.config import Settings
+from polyactors.errors import RestFailed, UsageError
+from polyactors.protocol.events import BookSnapshot
+from polyactors.protocol.rest import (
+    MarketListing,
+    MarketsPage,
+    WireError,
+    decode_book,
+    decode_books,
+    decode_events,
+    decode_markets_page,
+)
+from polyactors.transport import Network
+
+BOOKS_PER_REQUEST_MAX = 250
+"""POST /books: documented maximum 500, rejected by payload size around that (PROTOCOL.md 5)."""
+ANSWER_BYTES_MAX = 64 * 2**20
+CONNECTIONS_MAX = 4
+MARKETS_PER_PAGE = 100
+
+
+def check_url(name: str, url: str) -> str:
+    """The URL without a trailing slash. Raises UsageError with the remedy."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageError(f"{name}: {url!r} is not a URL ({error})") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"{name}: {url!r} is not a URL; expected https://HOST")
+    return url.rstrip("/")
+
+
+T = TypeVar("T")
+
+
+def _decoded(decode: Callable[[bytes], T], answer: bytes) -> T:
+    try:
+        return decode(answer)
+    except WireError as error:
+        raise RestFailed(str(error)) from None
+
+
+class RestClient:
+    """One HTTP client for one service. Use it in an `async with`.
+
+    Every method raises RestFailed when the network, the server or the answer's shape fails,
+    and when an answer takes longer than `rest_timeout_seconds`.
+    """
+
+    def __init__(self, settings: Settings, network: Network) -> None:
+        self._clob_url = check_url("clob_url", settings.clob_url)
+        self._gamma_url = check_url("gamma_url", settings.gamma_url)
+        self._timeout_seconds = settings.rest_timeout_seconds
+        self._client = httpx2.AsyncClient(
+            transport=None if network.http_transport is None else network.http_transport(),
+            timeout=settings.rest_timeout_seconds,
+            limits=httpx2.Limits(max_connections=CONNECTIONS_MAX),
+            follow_redirects=True,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with trio.move_on_after(1.0, shield=True):
+            await self._client.__aexit__(kind, error, traceback)
+
+    async def fetch_books(self, tokens: Sequence[str]) -> dict[str, BookSnapshot]:
+        """The books of at most BOOKS_PER_REQUEST_MAX tokens; unknown tokens are left out."""
+        assert len(tokens) <= BOOKS_PER_REQUEST_MAX
+        body = msgspec.json.encode([{"token_id": token} for token in tokens])
+        answer = await self._request("POST", f"{self._clob_url}/books", body=body)
+        if answer is None:
+            raise RestFailed(f"{self._clob_url}/books: 404")
+        books, _unreadable = _decoded(decode_books, answer)
+        return {book.token: book for book in books}
+
+    async def fetch_book(self, token: str) -> BookSnapshot | None:
+        """The book of one token; None when the exchange does not know it (404)."""
+        answer = await self._request("GET", f"{self._clob_url}/book", {"token_id": token})
+        return None if answer is None else _decoded(decode_book, answer)
+
+    async def fetch_markets(self, params: Mapping[str, str]) -> MarketsPage:
+        """One page of Gamma's keyset listing."""
+        answer = await self._request("GET", f"{self._gamma_url}/markets/keyset", params)
+        if answer is None:
+            raise RestFailed(f"{self._gamma_url}/markets/keyset: 404")
+        return _decoded(decode_markets_page, answer)
+
+    async def fetch_event_markets(self, slug: str) -> Sequence[MarketListing]:
+        """The open markets of the event with this slug; empty when there is no such event."""
+        answer = await self._request("GET", f"{self._gamma_url}/events", {"slug": slug})
+        return () if answer is None else _decoded(decode_events, answer)
+
+    async def _request(
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, str] | None = None,
+        *,
+        body: bytes | None = None,
+    ) -> bytes | None:
+        """The body of a 200, None for a 404."""
+        headers = {"content-type": "application/json"} if body is not None else None
+        try:
+            with trio.fail_after(self._timeout_seconds):
+                async with self._client.stream(
+                    method, url, params=params, content=body, headers=headers
+                ) as response:
+                    if response.status_code == 404:
+                        return None
+                    if response.status_code != 200:
+                        raise RestFailed(f"{url}: HTTP {response.status_code}")
+                    answer = bytearray()
+                    async for chunk in response.aiter_bytes():
+                        answer += chunk
+                        if len(answer) > ANSWER_BYTES_MAX:
+                            raise RestFailed(f"{url}: more than {ANSWER_BYTES_MAX} bytes")
+                    return bytes(answer)
+        except trio.TooSlowError:
+            raise RestFailed(f"{url}: no answer within {self._timeout_seconds:g} s") from None
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+            raise RestFailed(f"{url}: {error or type(error).__name__}") from None

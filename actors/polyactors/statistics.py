@@ -1,0 +1,119 @@
+"""Counters of one service: what the summary reports. Every actor of a service shares one.
+
+Plain integers, changed only between checkpoints of one Trio loop, so nothing protects them.
+"""
+
+import resource
+import sys
+import time
+from collections import Counter, deque
+from pathlib import Path
+
+from attrs import Factory, define
+
+LAG_MS_MAX = 60_000
+"""Greater lags are counted as this one, so that the histogram stays bounded."""
+SAMPLES_KEPT_MAX = 20
+"""Unreadable frames kept for inspection, the newest ones."""
+UNKNOWN_NAMES_MAX = 256
+"""Different unknown event types or fields counted by name; more are counted as OTHER."""
+OTHER = "(other)"
+
+
+def count_name(counter: Counter[str], name: str) -> None:
+    """Count a name that the other side chose: the number of different names is bounded."""
+    counter[name if name in counter or len(counter) < UNKNOWN_NAMES_MAX else OTHER] += 1
+
+
+@define
+class Statistics:
+    """What happened since the service began."""
+
+    started_ns: int = Factory(time.monotonic_ns)
+    cpu_started_seconds: float = Factory(time.process_time)
+    frames: int = 0
+    bytes: int = 0
+    """Of frames, after the WebSocket framing was taken off; characters of text frames."""
+    events: Counter[str] = Factory(Counter[str])
+    """By the wire's event type."""
+    unknown_events: Counter[str] = Factory(Counter[str])
+    unknown_fields: Counter[str] = Factory(Counter[str])
+    unreadable_frames: int = 0
+    unreadable_samples: deque[str] = Factory(lambda: deque[str](maxlen=SAMPLES_KEPT_MAX))
+    connects: int = 0
+    """Attempts to connect."""
+    restarts: Counter[str] = Factory(Counter[str])
+    """By path of the actor."""
+    resyncs: Counter[str] = Factory(Counter[str])
+    """By reason."""
+    stale_batches: int = 0
+    """Batches of a dead epoch that were dropped."""
+    foreign_events: int = 0
+    """Events of tokens that the feed does not follow (the complement of a followed one)."""
+    requests_lost: int = 0
+    """Resyncs and fetches for a child that is gone for good; its return brings fresh books."""
+    groups: int = 0
+    groups_top_ok: int = 0
+    groups_hash_ok: int = 0
+    groups_hash_unverifiable: int = 0
+    desyncs: int = 0
+    first_frame_ns: int | None = None
+    """Monotonic."""
+    last_applied_ns: int | None = None
+    """Monotonic."""
+    lags_ms: Counter[int] = Factory(Counter[int])
+
+    def note_first_frame(self) -> None:
+        """The first frame of the service has arrived."""
+        self.first_frame_ns = time.monotonic_ns()
+
+    def note_lag(self, lag_ms: int) -> None:
+        """Count one event's own timestamp against our clock; a clock ahead of ours is 0."""
+        self.lags_ms[min(max(lag_ms, 0), LAG_MS_MAX)] += 1
+
+    def lag_percentile_ms(self, percent: float) -> int | None:
+        """Nearest-rank percentile; None before the first event."""
+        total = self.lags_ms.total()
+        rank = max(1, -(-total * percent // 100))
+        for lag_ms in sorted(self.lags_ms):
+            rank -= self.lags_ms[lag_ms]
+            if rank <= 0:
+                return lag_ms
+        return None
+
+    def summary(self, tokens: dict[str, int]) -> dict[str, object]:
+        """The object that `--summary` writes. `tokens`: number of tokens by trust state."""
+        return {
+            "seconds": round((time.monotonic_ns() - self.started_ns) / 1e9, 3),
+            "frames": self.frames,
+            "bytes": self.bytes,
+            "events": dict(self.events),
+            "unknown_events": self.unknown_events.total(),
+            "unknown_event_types": dict(self.unknown_events),
+            "unknown_fields": dict(self.unknown_fields),
+            "unreadable_frames": self.unreadable_frames,
+            "unreadable_samples": list(self.unreadable_samples),
+            "connects": self.connects,
+            "restarts": dict(self.restarts),
+            "resyncs": dict(self.resyncs),
+            "stale_batches": self.stale_batches,
+            "groups": self.groups,
+            "groups_top_ok": self.groups_top_ok,
+            "desyncs": self.desyncs,
+            "tokens": tokens,
+            "first_frame_ns": self.first_frame_ns,
+            "last_applied_ns": self.last_applied_ns,
+            "cpu_seconds": round(time.process_time() - self.cpu_started_seconds, 3),
+            "rss_bytes": rss_bytes(),
+            "lag_ms": {"p50": self.lag_percentile_ms(50), "p99": self.lag_percentile_ms(99)},
+        }
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process; the peak where the system does not tell the present."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
+    except (OSError, IndexError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024

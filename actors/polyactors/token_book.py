@@ -1,0 +1,57 @@
+"""One token's book with everything that its trust hangs on: the shard's unit of state."""
+
+from enum import Enum
+from math import inf
+
+from polyactors.book.groups import HashGroup
+from polyactors.book.orderbook import OrderBook
+from polyactors.book.splice import DeltaBuffer, RestSplice
+from polyactors.book.trust import StaleReason
+from polyactors.book.verify import HashInputs
+from polyactors.events import Cause
+from polyactors.protocol.events import LevelChange
+
+BUFFERED_DELTAS_MAX = 1024
+"""Deltas of one token that are kept for a splice while its book is not LIVE."""
+
+
+class Step(Enum):
+    """Where a token stands on its way to a trusted book."""
+
+    IDLE = "idle"
+    SUBSCRIBED = "subscribed"
+    REDRIVEN = "redriven"
+    FETCHING = "fetching"
+    BACKING_OFF = "backing_off"
+
+
+class TokenBook:
+    """One token's book with all that its trust hangs on."""
+
+    __slots__ = (
+        "attempts", "book", "buffer", "due_seconds", "expects_book", "group", "inputs",
+        "last_cause", "live_since_seconds", "market", "must_prove", "splice", "step", "token", "why",
+    )  # fmt: skip
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+        self.market = ""
+        """Condition id; "" until the exchange has named it."""
+        self.book = OrderBook(token, "")
+        self.group = HashGroup()
+        self.buffer: DeltaBuffer[LevelChange] = DeltaBuffer(BUFFERED_DELTAS_MAX)
+        self.splice: RestSplice[LevelChange] | None = None
+        """Filters the deltas after a REST book, until the stream has passed it."""
+        self.step = Step.IDLE
+        self.due_seconds = inf
+        self.why = StaleReason.NEVER_DELIVERED
+        """Reason of the resync under way."""
+        self.attempts = 0
+        """Resyncs since the book was last LIVE for RESYNC_FORGIVEN_SECONDS."""
+        self.live_since_seconds = 0.0
+        self.expects_book = False
+        """A subscription of ours asked for the next `book`: it need not equal the local one."""
+        self.inputs = HashInputs()
+        self.must_prove = False
+        """The book came by REST: the hash of the next complete group must bear it out."""
+        self.last_cause: Cause = "snapshot"

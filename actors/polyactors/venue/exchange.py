@@ -1,0 +1,375 @@
+"""The embedded exchange: markets, their engine, its clock, the clients and the faults.
+
+It follows the wire, not our client, so any client of Polymarket can be pointed at it. One
+seed and one number of engine steps give the same books and the same messages, whoever is
+connected; only timestamps, and what is hashed from them, come from the clock.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from random import Random
+
+import structlog
+import trio
+from starlette.applications import Starlette
+from structlog.typing import FilteringBoundLogger
+
+from polyactors.venue import wire
+from polyactors.venue.engine import YES, BookState, MatchingEngine
+from polyactors.venue.faults import (
+    DEFAULT_SECONDS,
+    FaultKind,
+    FaultRecord,
+    FaultSchedule,
+    GarbageVariant,
+    NoTarget,
+)
+from polyactors.venue.flow import COARSE_TICK, FINE_TICK, OrderFlow
+from polyactors.venue.listing import OUTCOMES, Listing, make_listing
+from polyactors.venue.market_channel import WS_PATH, MarketSession
+
+SESSIONS_MAX = 256
+"""Clients at a time; further ones are refused with 429."""
+FAULT_LOG_MAX = 1000
+"""Fault records that are kept, newest ones."""
+CATCH_UP_SECONDS = 1.0
+"""An engine that falls behind its rate by more than this lets the rest go."""
+STEPS_AT_ONCE_MAX = 100
+"""Engine steps between two checkpoints."""
+
+_log: FilteringBoundLogger = structlog.get_logger("polyactors.venue")
+
+
+class Market:
+    """A listed market and its engine."""
+
+    def __init__(self, listing: Listing, seed: int, timestamp_ms: int) -> None:
+        self.listing = listing
+        self.engine = MatchingEngine(
+            market=listing.condition_id,
+            tokens=listing.tokens,
+            tick_size=FINE_TICK if listing.has_fine_tick else COARSE_TICK,
+            neg_risk=listing.neg_risk,
+            timestamp_ms=timestamp_ms,
+        )
+        rng = Random(f"{seed}:flow:{listing.index}")
+        self.flow = OrderFlow(rng, self.engine, listing.anchor)
+        self.flow.open_market(timestamp_ms, traded=listing.is_traded)
+        self.winner: int | None = None
+        """Position of the winning token once it is resolved: then it has no book any more."""
+
+
+class Venue:
+    """An exchange in this process.
+
+    `rate` is engine steps a second over all markets (0: only by `step`), `now_ms` its clock
+    (milliseconds since the epoch, made never to go back), `schedule` the faults that `run`
+    injects, `on_fault` called with the record of each fault as it is injected.
+
+    Use it from one Trio thread. Nothing here outlives `run` and `serve_stream`.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        markets: int = 4,
+        rate: float = 20.0,
+        *,
+        now_ms: Callable[[], int] | None = None,
+        schedule: FaultSchedule | None = None,
+        on_fault: Callable[[FaultRecord], None] | None = None,
+    ) -> None:
+        if markets < 1:
+            raise ValueError(f"a venue needs at least one market, not {markets}")
+        if not rate >= 0:
+            raise ValueError(f"the rate is engine steps a second, not {rate}")
+        self.seed = seed
+        self.rate = rate
+        self.schedule = schedule
+        self.on_fault = on_fault
+        self.sessions: dict[int, MarketSession] = {}
+        """The connected clients by number, in order of arrival."""
+        self._now_ms = now_ms if now_ms is not None else _wall_clock_ms
+        self._last_ms = 0
+        self._market_rng = Random(f"{seed}:markets")
+        self._pace_rng = Random(f"{seed}:pace")
+        self._fault_rng = Random(f"{seed}:faults")
+        self._markets = [self._open_market(index) for index in range(markets)]
+        self._by_token = {
+            token: (market, position)
+            for market in self._markets
+            for position, token in enumerate(market.listing.tokens)
+        }
+        self._next_session = 1
+        self._subscribed = trio.Event()
+        self._resumed = trio.Event()
+        self._resumed.set()
+        self._fault_log: deque[FaultRecord] = deque(maxlen=FAULT_LOG_MAX)
+        self._faults = 0
+        self._missing_books: dict[str, FaultRecord] = {}
+        self._refuse_until = 0.0
+
+    # Markets and books
+
+    @property
+    def markets(self) -> list[Listing]:
+        """The markets, in the order of listing."""
+        return [market.listing for market in self._markets]
+
+    @property
+    def tokens(self) -> list[str]:
+        """The tokens that have a book, two for each open market, YES then NO."""
+        return [
+            token
+            for market in self._markets
+            if market.winner is None
+            for token in market.listing.tokens
+        ]
+
+    def market(self, condition_id: str) -> Market | None:
+        """The market with this condition id."""
+        found = (m for m in self._markets if m.listing.condition_id == condition_id)
+        return next(found, None)
+
+    def market_at(self, listing: Listing) -> Market:
+        """The market of a listing."""
+        return self._markets[listing.index]
+
+    def book_state(self, token: str) -> BookState | None:
+        """The present book of a token; None for one that has none."""
+        market, position = self._by_token.get(token, (None, YES))
+        if market is None or market.winner is not None:
+            return None
+        return market.engine.states[position]
+
+    def books(self) -> dict[str, dict[str, object]]:
+        """Every book by token, with the ten keys of REST, levels worst first."""
+        states = (self.book_state(token) for token in self.tokens)
+        return {state.token: wire.rest_book(state) for state in states if state is not None}
+
+    def add_market(self) -> Listing:
+        """List another market; sessions with the custom feature hear `new_market`."""
+        market = self._open_market(len(self._markets))
+        self._markets.append(market)
+        for position, token in enumerate(market.listing.tokens):
+            self._by_token[token] = (market, position)
+        self._publish([wire.new_market(self._announce(market))])
+        return market.listing
+
+    def resolve_market(self, condition_id: str, winner: int) -> None:
+        """Close a market: no more steps, no book, `market_resolved` for custom sessions.
+
+        `winner` is the position of the winning token, 0 for YES.
+
+        Raises:
+            LookupError: there is no such open market.
+        """
+        market = self.market(condition_id)
+        if market is None or market.winner is not None:
+            raise LookupError(f"no open market {condition_id}")
+        market.winner = winner
+        announcement = self._announce(market)
+        self._publish(
+            [
+                wire.market_resolved(
+                    {
+                        key: announcement[key]
+                        for key in ("id", "market", "assets_ids", "timestamp", "tags")
+                    }
+                    | {
+                        "winning_asset_id": market.listing.tokens[winner],
+                        "winning_outcome": OUTCOMES[winner],
+                    }
+                )
+            ]
+        )
+
+    # The engine's clock
+
+    def step(self, n: int = 1) -> list[wire.WireEvent]:
+        """Do `n` engine steps, paused or not; returns what the channel said about them."""
+        said: list[wire.WireEvent] = []
+        for _ in range(n):
+            open_markets = [market for market in self._markets if market.winner is None]
+            if not open_markets:
+                break
+            weights = [1 / (1 + market.listing.index / 4) for market in open_markets]
+            (market,) = self._market_rng.choices(open_markets, weights)
+            events = wire.step_events(market.flow.act(self._timestamp_ms()))
+            self._publish(events)
+            said += events
+        return said
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether engine and schedule stand still."""
+        return not self._resumed.is_set()
+
+    def pause(self) -> None:
+        """Stop engine steps and scheduled faults; clients stay served."""
+        if not self.is_paused:
+            self._resumed = trio.Event()
+
+    def resume(self) -> None:
+        """Go on after `pause`."""
+        self._resumed.set()
+
+    async def run(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Step the engine at `rate`, at random intervals, and inject the scheduled faults.
+
+        Returns never. *Cancellation*: at once; clients stay served by who serves them.
+        """
+        async with trio.open_nursery() as nursery:
+            if self.rate > 0:
+                nursery.start_soon(self._run_engine)
+            if self.schedule is not None:
+                nursery.start_soon(self._run_schedule, self.schedule)
+            task_status.started()
+            await trio.sleep_forever()
+
+    # Clients
+
+    async def serve_stream(self, stream: trio.abc.Stream) -> None:
+        """Serve one client of the market channel until it goes, and close the stream.
+
+        *Error handling*: a client can end its own session only; a mistake of ours in it is
+        logged. *Cancellation*: the connection is closed without a close handshake.
+        """
+        session = MarketSession(
+            self._next_session, stream, dump=self._dump, admit=self._admit
+        )
+        self._next_session += 1
+        self.sessions[session.id] = session
+        try:
+            await session.serve()
+        except* Exception:
+            _log.exception("a session of the venue crashed", session=session.id)
+        finally:
+            del self.sessions[session.id]
+
+    def rest_app(self) -> Starlette:
+        """The REST side: CLOB, Gamma under /gamma, oracle and controls under /venue."""
+        from polyactors.venue.rest import make_app
+
+        return make_app(self)
+
+    # Faults
+
+    @property
+    def fault_log(self) -> tuple[FaultRecord, ...]:
+        """The faults so far, oldest first, at most the last thousand."""
+        return tuple(self._faults.log)
+
+    @property
+    def active_faults(self) -> list[FaultRecord]:
+        """The faults that last now, and the missing books that nobody missed yet."""
+        return self._faults.active()
+
+    def inject(
+        self,
+        kind: FaultKind | str,
+        *,
+        token: str | None = None,
+        session: int | None = None,
+        seconds: float | None = None,
+        variant: GarbageVariant | str | None = None,
+        reset: bool = False,
+    ) -> FaultRecord:
+        """Make a fault happen now.
+
+        It hits the session with the number `session`, or all that subscribe to `token`, or,
+        when neither is given, one subscribed session of the seed's choice; `refuse` hits
+        everybody. `seconds` is how long it lasts, `variant` which garbage. A missing book is
+        only felt at the next subscription: `reset` brings that about for those who have it.
+
+        Raises:
+            ValueError: an unknown kind, variant or token, or a duration that is none.
+            NoTarget: there is no session to hit.
+        """
+        return self._faults.inject(
+            FaultKind(kind),
+            token=token,
+            session=session,
+            seconds=seconds,
+            variant=None if variant is None else GarbageVariant(variant),
+            reset=reset,
+        )
+
+    def _open_market(self, index: int) -> Market:
+        market = Market(make_listing(self.seed, index), self.seed, self._timestamp_ms())
+        self._markets.append(market)
+        for position, token in enumerate(market.listing.tokens):
+            self._by_token[token] = (market, position)
+        return market
+
+    def _timestamp_ms(self) -> int:
+        self._last_ms = max(self._last_ms, self._now_ms())
+        return self._last_ms
+
+    def _publish(self, events: Iterable[wire.WireEvent]) -> None:
+        for session in self.sessions.values():
+            session.publish(events)
+
+    def _admit(self, path: str) -> int | None:
+        if path.partition("?")[0] != WS_PATH:
+            return 404
+        if trio.current_time() < self._faults.refuse_until or len(self.sessions) > SESSIONS_MAX:
+            return 429
+        return None
+
+    def _dump(self, tokens: Iterable[str]) -> str | None:
+        states = [
+            state
+            for state in map(self.book_state, tokens)
+            if state is not None and not self._faults.takes_book(state.token)
+        ]
+        return wire.dump(states) if states else None
+
+    def _announce(self, market: Market) -> dict[str, object]:
+        """The fields of `new_market`, as recorded in 2026."""
+        listing = market.listing
+        return {
+            "id": listing.id,
+            "question": listing.question,
+            "market": listing.condition_id,
+            "slug": listing.slug,
+            "description": listing.question,
+            "assets_ids": list(listing.tokens),
+            "outcomes": list(OUTCOMES),
+            "event_message": {
+                "id": listing.event_id,
+                "ticker": listing.event_slug,
+                "slug": listing.event_slug,
+                "title": listing.event_title,
+                "description": listing.event_title,
+            },
+            "timestamp": str(self._timestamp_ms()),
+            "tags": ["venue"],
+            "condition_id": listing.condition_id,
+            "active": True,
+            "clob_token_ids": list(listing.tokens),
+            "sports_market_type": "",
+            "line": "",
+            "game_start_time": "",
+            "order_price_min_tick_size": to_text(market.engine.tick_size),
+            "group_item_title": listing.question,
+        }
+
+    async def _run_engine(self) -> None:
+        due = trio.current_time()
+        while True:
+            due += self._pace_rng.expovariate(self.rate)
+            await trio.sleep_until(due)
+            if self.is_paused:
+                await self._resumed.wait()
+                due = trio.current_time()
+            self.step()
+            # What is due by now goes without another wake-up, up to a limit.
+            now = trio.current_time()
+            due = max(due, now - CATCH_UP_SECONDS)
+            for _ in range(STEPS_AT_ONCE_MAX - 1):
+                following = due + self._pace_rng.expovariate(self.rate)
+                if following > now: ...

@@ -1,0 +1,188 @@
+"""The faults of the emulated exchange: their kinds, their record, and when they come.
+
+What each one does is done where it happens: in the session (`market_channel`), or at the
+door (`exchange`).
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from enum import StrEnum
+from random import Random
+
+from attrs import frozen
+
+from polyactors.errors import PolyactorsError
+
+
+class FaultKind(StrEnum):
+    """What can be made to go wrong."""
+
+    RESET = "reset"
+    """The connection ends with a TCP RST (an abrupt close where there is no socket)."""
+    STALL = "stall"
+    """All data for a session is lost for a while; PONG and the other plain texts still come."""
+    REFUSE = "refuse"
+    """Every session is reset, and for a while every handshake is answered with 429."""
+    GARBAGE = "garbage"
+    """A frame that is not JSON, JSON of the wrong shape, or a message cut in half."""
+    MISSING_BOOK = "missing_book"
+    """The next first book of one token is left out of its dump; its deltas flow."""
+    SLOW = "slow"
+    """Bytes of a session trickle for a while, frames cut anywhere: late, complete, in order."""
+
+
+class GarbageVariant(StrEnum):
+    """Which garbage."""
+
+    TEXT = "text"
+    """An extra frame that is not JSON."""
+    SHAPE = "shape"
+    """An extra frame of JSON that is no message."""
+    HALF = "half"
+    """The next message arrives cut in half: what it said is lost."""
+
+
+DEFAULT_SECONDS: Mapping[FaultKind, float] = {
+    FaultKind.RESET: 0.0,
+    FaultKind.STALL: 10.0,
+    FaultKind.REFUSE: 2.0,
+    FaultKind.GARBAGE: 0.0,
+    FaultKind.MISSING_BOOK: 0.0,
+    FaultKind.SLOW: 3.0,
+}
+"""How long a fault lasts when nobody says; 0 for those that happen at once."""
+
+
+class NoTarget(PolyactorsError):  # noqa: N818 - the name is the fact
+    """No session is there that the fault could hit."""
+
+
+@frozen
+class FaultRecord:
+    """One fault that was injected."""
+
+    id: int
+    """Counts from 1."""
+    kind: FaultKind
+    token: str | None
+    """The token that it was aimed at, if any."""
+    tokens: tuple[str, ...]
+    """The tokens whose subscribers were hit."""
+    session: int | None
+    """The session that was hit; None when it was none, or several."""
+    started: float
+    """`trio.current_time()` of the injection."""
+    seconds: float
+    """How long it lasts from then on; 0 for one that happens at once."""
+    detail: str = ""
+    """For people."""
+
+    def is_active(self, now_seconds: float) -> bool:
+        """Whether it still lasts at this `trio.current_time()`."""
+        return self.started <= now_seconds < self.started + self.seconds
+
+
+@frozen
+class ScheduledFault:
+    """One fault of a schedule."""
+
+    at_seconds: float
+    """Since the start of the schedule."""
+    kind: FaultKind
+    seconds: float
+    """How long it lasts."""
+    patience_seconds: float = 2.0
+    """How long it waits for a subscribed session that it can hit, before it is left out."""
+
+
+_DEMO_SETTLE_SECONDS: Mapping[FaultKind, float] = {
+    FaultKind.RESET: 8.0,
+    FaultKind.STALL: 10.0,
+    FaultKind.REFUSE: 10.0,
+    FaultKind.GARBAGE: 8.0,
+    FaultKind.MISSING_BOOK: 16.0,
+    FaultKind.SLOW: 10.5,
+}
+"""From the start of a fault to the end of a demo, at least. A missing book is noticed only when
+the client's deadline for a first book (10 s) has passed."""
+_DEMO_SECONDS: Mapping[FaultKind, float] = {
+    **DEFAULT_SECONDS,
+    FaultKind.STALL: 8.0,
+    FaultKind.SLOW: 2.5,
+}
+_DEMO_OPENING = ((3.0, FaultKind.RESET), (7.0, FaultKind.STALL), (14.0, FaultKind.GARBAGE))
+_DEMO_QUIET_END_SECONDS = 8.0
+_STEADY_SECONDS: Mapping[FaultKind, tuple[float, ...]] = {
+    FaultKind.STALL: (5.0, 45.0),
+    FaultKind.REFUSE: (3.0,),
+    FaultKind.SLOW: (5.0,),
+}
+
+
+@frozen
+class FaultSchedule:
+    """Faults by the clock: first `opening`, then every kind in seeded order, again and again.
+
+    Iterating it gives the same faults each time, in ascending order of time; the iteration
+    is endless when `until_seconds` is infinite.
+    """
+
+    seed: int
+    opening: tuple[ScheduledFault, ...]
+    gap_seconds: tuple[float, float]
+    """Least and greatest time between two faults."""
+    until_seconds: float = math.inf
+    """The end of the run, before which each fault has its time to heal."""
+    durations: Mapping[FaultKind, tuple[float, ...]] = {}
+    """Durations to choose from; those of `DEFAULT_SECONDS` for a kind that is not named."""
+
+    @classmethod
+    def for_demo(cls, seed: int, seconds: float | None) -> "FaultSchedule":
+        """The demo's: a reset, a stall and garbage at 3, 7 and 14 s, then all kinds, mixed.
+
+        With `seconds`, the last fault starts at least 8 s before that end, kinds that take
+        longer to heal correspondingly earlier. From 15 s to 22 s the opening is compressed
+        to fit; below 15 s it is one reset, and below 7 s there are no faults at all.
+        """
+        end = math.inf if seconds is None else seconds
+        last = end - _DEMO_QUIET_END_SECONDS
+        if end < 15.0:
+            times = [(min(3.0, max(1.0, last)), FaultKind.RESET)] if end >= 7.0 else []
+        else:
+            factor = min(1.0, last / _DEMO_OPENING[-1][0])
+            times = [(at * factor, kind) for at, kind in _DEMO_OPENING]
+        opening = tuple(
+            ScheduledFault(at, kind, _DEMO_SECONDS[kind], min(2.0, max(0.0, last - at)))
+            for at, kind in times
+        )
+        durations = {kind: (value,) for kind, value in _DEMO_SECONDS.items()}
+        return cls(seed, opening, (3.0, 4.5), end, durations)
+
+    @classmethod
+    def steady(cls, seed: int, every_seconds: float = 15.0) -> "FaultSchedule":
+        """For ever: all kinds in seeded order, one each `every_seconds` on the average.
+
+        Stalls are short (5 s, which only lost deltas betray) or long (45 s, which a data
+        deadline of 30 s betrays).
+        """
+        gap = (0.7 * every_seconds, 1.3 * every_seconds)
+        return cls(seed, (), gap, durations=_STEADY_SECONDS)
+
+    def __iter__(self) -> Iterator[ScheduledFault]:
+        yield from self.opening
+        rng = Random(f"{self.seed}:schedule")
+        at = self.opening[-1].at_seconds if self.opening else 0.0
+        pending: list[FaultKind] = []
+        while True:
+            at += rng.uniform(*self.gap_seconds)
+            if not pending:
+                pending = list(FaultKind)
+                rng.shuffle(pending)
+            left = self.until_seconds - at
+            kind = next((k for k in pending if _DEMO_SETTLE_SECONDS[k] <= left), None)
+            if kind is None:
+                return
+            pending.remove(kind)
+            seconds = rng.choice(self.durations.get(kind, (DEFAULT_SECONDS[kind],)))
+            patience = min(2.0, left - _DEMO_SETTLE_SECONDS[kind])
+            yield ScheduledFault(at, kind, seconds, patience)

@@ -1,0 +1,103 @@
+"""What is to be supervised: specifications, given once and never changed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import attrs
+
+from polysupervisor._context import Context
+from polysupervisor._exit import ExitKind
+from polysupervisor._intensity import Backoff
+from polysupervisor._mailbox import MailboxSpec
+
+if TYPE_CHECKING:
+    from polysupervisor._supervisor import Supervisor
+
+M = TypeVar("M")
+
+Run = Callable[[Context[M]], Awaitable[None]]
+"""An actor: one call is one incarnation, its locals are the state, its end is the exit."""
+
+
+class Strategy(Enum):
+    """Who is restarted when a child fails."""
+
+    ONE_FOR_ONE = "one_for_one"
+    """Only that child."""
+    ONE_FOR_ALL = "one_for_all"
+    """All children: stopped in reverse order, started in order."""
+    REST_FOR_ONE = "rest_for_one"
+    """That child and those after it: stopped in reverse order, started in order."""
+
+
+class Restart(Enum):
+    """When a child that ended by itself is restarted."""
+
+    PERMANENT = "permanent"
+    """Always."""
+    TRANSIENT = "transient"
+    """Unless it returned."""
+    TEMPORARY = "temporary"
+    """Never; its specification is forgotten when it ends."""
+
+
+def is_restarted(restart: Restart, kind: ExitKind) -> bool:
+    """Say whether an exit that nobody asked for leads to a restart (OTP's restart types)."""
+    if restart is Restart.TRANSIENT:
+        return kind is not ExitKind.NORMAL
+    return restart is Restart.PERMANENT
+
+
+@attrs.frozen
+class Shutdown:
+    """How a child is stopped: asked, then cancelled, then reported. Seconds."""
+
+    grace: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    """From the request to stop until it is cancelled; 0 cancels at once, ``inf`` never."""
+    kill: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    """From the cancellation until it is reported as wedged. Trio cannot kill: a child that
+    shields itself for ever keeps its supervisor's ``run()`` from returning for as long."""
+
+
+def _is_id(_: object, __: object, value: str) -> None:
+    if not value or "/" in value:
+        raise ValueError(f"an id is a non-empty text without a slash, was {value!r}")
+
+
+@attrs.frozen
+class ChildSpec(Generic[M]):
+    """A child of a supervisor."""
+
+    id: str = attrs.field(validator=_is_id)
+    """Its name among its siblings, and the last part of its path; no slash."""
+    factory: Callable[[], Run[M] | Supervisor]
+    """Called for every incarnation, in the child's own task; returns the actor, or a *new*
+    supervisor to nest (an instance is never reused)."""
+    restart: Restart = Restart.PERMANENT
+    """When it is restarted."""
+    backoff: Backoff | None = None
+    """How long a restart waits; ``None``: not at all, as in OTP."""
+    expected: tuple[type[Exception], ...] = ()
+    """Failures that are no bugs: they wait like others but spend no intensity."""
+    shutdown: Shutdown = Shutdown()
+    """How it is stopped. For a nested supervisor the default stands for OTP's infinite grace:
+    the ``stop_deadline`` of the nested supervisor is its bound."""
+    start_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    """Seconds in which it must be ready; then it is stopped, and the start has failed."""
+    mailbox: MailboxSpec | None = None
+    """Its mailbox, if it has one."""
+    labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    """For people and metrics; the runtime does not look at them."""
+
+
+NESTED_SHUTDOWN = Shutdown(grace=math.inf)
+"""What a nested supervisor gets unless it is told otherwise."""
+
+
+def shutdown_of(spec: ChildSpec[Any], is_supervisor: bool) -> Shutdown:
+    """Return how a child is stopped, given what its factory made."""
+    return NESTED_SHUTDOWN if is_supervisor and spec.shutdown == Shutdown() else spec.shutdown

@@ -1,0 +1,96 @@
+"""How an incarnation ended, as data.
+
+A live exception keeps its traceback, and with it all locals of the dead incarnation (a whole
+order book, say). So an exit is turned into text before anybody stores it.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from enum import Enum
+
+import attrs
+import trio
+
+SUMMARY_CHARS_MAX = 500
+"""Longest ``ExitReason.summary``."""
+TRACEBACK_CHARS_MAX = 8_000
+"""Longest ``ExitReason.traceback``; the end is kept, since the cause stands there."""
+
+
+class ExitKind(Enum):
+    """In which way an incarnation ended."""
+
+    NORMAL = "normal"
+    """It returned although nobody had asked it to stop."""
+    SHUTDOWN = "shutdown"
+    """It returned (or ended by ``trio.EndOfChannel``) after it had been asked to stop."""
+    CRASH = "crash"
+    """It raised."""
+    KILLED = "killed"
+    """It had to be cancelled."""
+    START_FAILED = "start_failed"
+    """It raised or returned before it was ready."""
+    START_TIMEOUT = "start_timeout"
+    """It was not ready within ``ChildSpec.start_timeout``."""
+
+
+@attrs.frozen
+class ExitReason:
+    """Why an incarnation ended: data only, never a live exception."""
+
+    kind: ExitKind
+    """In which way."""
+    types: tuple[str, ...] = ()
+    """Names of the exception classes; those of the leaves when a group was raised."""
+    summary: str = ""
+    """One line: ``ValueError: what it said``, joined by ``; `` for a group; bounded."""
+    traceback: str = attrs.field(default="", repr=False)
+    """The formatted traceback, bounded; empty when nothing was raised."""
+    expected: bool = False
+    """Whether all leaves are instances of ``ChildSpec.expected``."""
+
+    def __str__(self) -> str:
+        return f"{self.kind.value} ({self.summary})" if self.summary else self.kind.value
+
+
+def leaves(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exceptions of a (nested) group, or the exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        for member in group.exceptions:
+            yield from leaves(member)
+    else:
+        yield error
+
+
+def split_cancelled(
+    error: BaseException,
+) -> tuple[BaseException | None, BaseException | None]:
+    """Return the part that is ``trio.Cancelled`` (Trio must get it back) and the rest."""
+    if isinstance(error, trio.Cancelled):
+        return error, None
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        return group.split(trio.Cancelled)
+    return None, error
+
+
+def describe(
+    error: BaseException, kind: ExitKind, expected: tuple[type[Exception], ...] = ()
+) -> ExitReason:
+    """Turn an exception into data; ``expected`` holds only if *all* leaves match."""
+    found = list(leaves(error))
+    return ExitReason(
+        kind=kind,
+        types=tuple(type(leaf).__name__ for leaf in found),
+        summary="; ".join(_one_line(leaf) for leaf in found)[:SUMMARY_CHARS_MAX],
+        traceback="".join(traceback.format_exception(error))[-TRACEBACK_CHARS_MAX:],
+        expected=all(isinstance(leaf, expected) for leaf in found),
+    )
+
+
+def _one_line(error: BaseException) -> str:
+    # format_exception_only survives an exception whose __str__ raises.
+    return " ".join(traceback.format_exception_only(error)[-1].split())

@@ -1,0 +1,86 @@
+"""What can go wrong with supervision itself.
+
+::
+
+    SupervisionError
+    ├── SupervisorEscalation   a supervisor gave up: its restarts are exhausted
+    ├── StartFailed            a child did not become ready
+    ├── NotRunning             the supervisor does not take commands (now)
+    ├── NotFound               no child of that id
+    ├── AlreadyRunning         the child runs, or is about to run again
+    ├── AlreadyPresent         a stopped child of that id is present
+    ├── Restarting             the child waits for its restart
+    ├── TooManyChildren        ``max_children`` is reached
+    └── NoMailbox              the child was specified without a mailbox
+
+Failures of children are not errors of this module: they become
+:class:`~polysupervisor.ExitReason` data, and no exception object of a child is kept.
+"""
+
+from polysupervisor._exit import ExitReason
+
+
+class SupervisionError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class SupervisorEscalation(SupervisionError):
+    """A supervisor could not keep its children up within its restart intensity.
+
+    Raised out of ``Supervisor.run()`` after all children were stopped in order. A parent
+    supervisor sees it as the crash of its child and applies its own policy; it may be listed in
+    ``ChildSpec.expected``.
+    """
+
+    def __init__(self, path: str, child: str, why: str, reason: ExitReason) -> None:
+        super().__init__(f"{path} gave up: child {child} {why}; last exit: {reason}")
+        self.path = path
+        """Path of the supervisor that gave up."""
+        self.child = child
+        """Id of the child whose failure exhausted it."""
+        self.reason = reason
+        """How that child ended last; the causes below it are in its text."""
+
+
+class StartFailed(SupervisionError):
+    """A child ended, or ran out of time, before it was ready.
+
+    Raised out of ``run()`` when it happens at the first start of the supervisor (the children
+    that were up have been stopped in reverse order), and to the caller of ``start_child`` and
+    ``restart_child``. A failing start at an automatic restart is not raised: it is retried.
+    """
+
+    def __init__(self, path: str, reason: ExitReason) -> None:
+        super().__init__(f"child {path} failed to start: {reason}")
+        self.path = path
+        """Path of the child."""
+        self.reason = reason
+        """Why it did not become ready."""
+
+
+class NotRunning(SupervisionError):
+    """The supervisor has not finished its start, is stopping, or has ended."""
+
+
+class NotFound(SupervisionError):
+    """The supervisor has no child of that id."""
+
+
+class AlreadyRunning(SupervisionError):
+    """The child is running, starting, stopping, or will run again without being told."""
+
+
+class AlreadyPresent(SupervisionError):
+    """A child of that id is present but stopped: ``restart_child`` it or ``delete_child`` it."""
+
+
+class Restarting(SupervisionError):
+    """The child waits for its own restart, or for its turn in the restart of its group."""
+
+
+class TooManyChildren(SupervisionError):
+    """A dynamic supervisor has ``max_children`` already, those that restart included."""
+
+
+class NoMailbox(SupervisionError):
+    """A message was sent to, or an inbox asked of, a child specified without a mailbox."""

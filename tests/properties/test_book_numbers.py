@@ -1,0 +1,62 @@
+"""parse_units against Decimal over any text, and text back to the same units."""
+
+from decimal import Decimal, InvalidOperation
+from fractions import Fraction
+
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from polyactors.book.numbers import DECIMALS_MAX, TEXT_LENGTH_MAX, UNITS_PER_ONE
+from polyactors.book.numbers import parse_units, to_decimal, to_text, to_units
+
+ALPHABET = st.sampled_from("00112345789..+-eE_ \nNaInf٣²")
+NUMBER = st.from_regex(r"\A\+?([0-9]{0,25}\.?[0-9]{0,14})([eE][+-]?[0-9]{1,4})?\Z")
+TEXTS = st.one_of(st.text(ALPHABET, max_size=TEXT_LENGTH_MAX + 3), NUMBER, st.text())
+
+
+def expected_units(text: str) -> int | None:
+    """What the contract says, by way of Decimal and exact fractions."""
+    if len(text) > TEXT_LENGTH_MAX or not text.isascii() or set(text) & set("_- \t\n\r\f\v"):
+        return None
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
+    if not value.is_finite():
+        return None
+    if value and (value.adjusted() >= TEXT_LENGTH_MAX or value.adjusted() < -DECIMALS_MAX):
+        return None
+    units = Fraction(value) * UNITS_PER_ONE if value else Fraction(0)
+    return int(units) if units.denominator == 1 else None
+
+
+@given(TEXTS)
+@example("1e-")
+@example("-0.5")
+@example("1e-5")
+@example("\x1c1")
+def test_text_is_read_as_decimal_reads_it_or_refused(text: str) -> None:
+    expected = expected_units(text)
+    try:
+        actual = parse_units(text)
+    except ValueError:
+        assert expected is None
+    else:
+        assert actual == expected
+
+
+@given(st.integers(0, 10**30))
+def test_units_survive_text_and_decimal(units: int) -> None:
+    assert parse_units(to_text(units)) == units
+    assert to_units(to_decimal(units)) == units
+    assert Fraction(to_decimal(units)) == Fraction(units, UNITS_PER_ONE)
+
+
+@given(st.integers(-(10**30), 10**30))
+def test_text_is_the_shortest_plain_spelling(units: int) -> None:
+    text = to_text(units)
+    assert Fraction(text) == Fraction(units, UNITS_PER_ONE)
+    assert "e" not in text.lower()
+    if "." in text:
+        assert not text.endswith(("0", "."))
+    assert not text.lstrip("-").startswith(("00", "."))
