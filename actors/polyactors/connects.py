@@ -48,14 +48,19 @@ class ConnectGate:
     def __init__(self) -> None:
         self._window = ConnectWindow()
         self._turn = trio.StrictFIFOLock()
+        self._proven = trio.Event()
+        """Set when a session proved itself: whoever waits may look again."""
 
     async def wait_turn(self, epoch: int) -> None:
         """Wait until a connect is allowed, and record it. Cancelled: nothing is recorded."""
         async with self._turn:
             while (due := self._window.next_at(trio.current_time())) > trio.current_time():
-                await trio.sleep_until(due)
+                self._proven = trio.Event()
+                with trio.move_on_at(due):
+                    await self._proven.wait()
             self._window.record(epoch, trio.current_time())
 
     def prove(self, epoch: int) -> None:
         """The session has lived PROVEN_SECONDS."""
         self._window.prove(epoch)
+        self._proven.set()

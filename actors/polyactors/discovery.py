@@ -78,7 +78,7 @@ async def resolve(wanted: Wanted, rest: RestClient) -> list[MarketListing]:
         listings = await _find(market, rest)
         if not listings:
             raise UsageError(
-                f"no open market with an order book is called {market!r}; "
+                f"no market with an order book is called {market!r}; "
                 "check the slug in the market's URL"
             )
         found.update((listing.condition_id, listing) for listing in listings)
@@ -96,7 +96,8 @@ async def _find(market: str, rest: RestClient) -> Sequence[MarketListing]:
     ]
     if matching or key == "condition_ids":
         return matching
-    return await rest.fetch_event_markets(market)
+    # The slug of an event stands for all its open markets.
+    return [listing for listing in await rest.fetch_event_markets(market) if not listing.closed]
 
 
 async def _most_active(count: int, rest: RestClient) -> list[MarketListing]:
@@ -112,14 +113,12 @@ async def _most_active(count: int, rest: RestClient) -> list[MarketListing]:
         if cursor:
             params["after_cursor"] = cursor
         page = await rest.fetch_markets(params)
-        listings.extend(
-            listing for listing in page.markets if listing.accepting_orders and not listing.closed
-        )
+        listings.extend(listing for listing in page.markets if not listing.closed)
         cursor = page.next_cursor
         if len(listings) >= count or not cursor or not page.markets:
             break
     # Sources disagree on how `order` is spelled, so the answer's order is not relied on.
-    listings.sort(key=lambda listing: listing.volume_24h_usdc or 0, reverse=True)
+    listings.sort(key=lambda listing: listing.volume_24h_usdc, reverse=True)
     return listings[:count]
 
 

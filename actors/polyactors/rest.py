@@ -141,4 +141,4 @@ class RestClient:
         except trio.TooSlowError:
             raise RestFailed(f"{url}: no answer within {self._timeout_seconds:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
-            raise RestFailed(f"{url}: {error or type(error).__name__}") from None
+            raise RestFailed(f"{url}: {str(error) or type(error).__name__}") from None

@@ -260,10 +260,10 @@ class Service:
         return root
 
     def _make_core(self) -> Supervisor:
-        children: list[ChildSpec[object] | Supervisor] = [
+        children: list[ChildSpec[Any] | Supervisor] = [
             ChildSpec(id="books", factory=self._make_books),
             ChildSpec(id="feeds", factory=self._make_feeds, shutdown=Shutdown(grace=15.0)),
-            ChildSpec(
+            ChildSpec[FetchBook](
                 id="snapshots",
                 factory=lambda: lambda ctx: run_snapshots(ctx, self._rest, self._shards),
                 mailbox=MailboxSpec(

@@ -39,6 +39,11 @@ class Subscription:
         self.lost = 0
         """Events given up; each run of them is marked by a Gap with the reason overflow."""
 
+    @property
+    def held(self) -> int:
+        """Events that wait for the reader."""
+        return len(self._events)
+
     def push(self, events: Iterable[Event]) -> None:
         """Add events; never waits. Called by the hub."""
         self._events.extend(events)

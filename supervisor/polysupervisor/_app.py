@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from signal import SIGINT, SIGTERM
 
 import trio
@@ -31,9 +31,29 @@ async def run_app(root: Supervisor, *, signals: Sequence[int] = (SIGINT, SIGTERM
     """
     code = EXIT_CLEAN
     failure: BaseException | None = None
-    running = trio.CancelScope()
-
-    async def listen(received: trio.abc.ReceiveChannel[int]) -> None:
-        raise NotImplementedError
-
+    with trio.open_signal_receiver(*signals) as received:
+        async with trio.open_nursery() as nursery:
+            running = trio.CancelScope()
+            nursery.start_soon(_obey, received, root, running)
+            # Caught here, so that the nursery does not wrap it in a group.
+            try:
+                with running:
+                    await root.run()
+            except SupervisorEscalation as error:
+                _log.critical("%s", error)
+                code = EXIT_ESCALATION
+            except Exception as error:
+                failure = error
+            if running.cancelled_caught:
+                code = EXIT_CANCELLED
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
     return code
+
+
+async def _obey(received: AsyncIterator[int], root: Supervisor, running: trio.CancelScope) -> None:
+    await anext(received)
+    root.stop()
+    await anext(received)
+    running.cancel(reason="second signal")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Iterator
 from enum import Enum
+from typing import cast
 
 import attrs
 import trio
@@ -58,8 +59,7 @@ class ExitReason:
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions of a (nested) group, or the exception itself."""
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
-        for member in group.exceptions:
+        for member in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from leaves(member)
     else:
         yield error
@@ -72,8 +72,7 @@ def split_cancelled(
     if isinstance(error, trio.Cancelled):
         return error, None
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
-        return group.split(trio.Cancelled)
+        return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)
     return None, error
 
 

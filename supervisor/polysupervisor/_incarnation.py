@@ -31,6 +31,11 @@ class Place:
 class Nestable(ABC):
     """A supervisor, as the one above it sees it."""
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Its id among its siblings."""
+
     @abstractmethod
     def stop(self) -> None:
         """Begin an ordered stop."""
@@ -48,12 +53,12 @@ class Nestable(ABC):
 
 def attach(nested: Nestable, place: Place) -> None:
     """Tell a supervisor its place in the tree, before it runs."""
-    nested._attach(place)
+    nested._attach(place)  # pyright: ignore[reportPrivateUsage] - for the runtime, not for users
 
 
 async def _run_nested(nested: Nestable, place: Place, context: Context[Any]) -> None:
     attach(nested, place)
-    await nested._run_nested(context)
+    await nested._run_nested(context)  # pyright: ignore[reportPrivateUsage] - as above
 
 
 class Incarnation:

@@ -73,9 +73,7 @@ class Supervisor(Nestable):
         """The event stream of the whole tree; final once it runs."""
         return self._machine.events
 
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the children in order, keep them up, and return after ``stop()``.
 
         Ready (``nursery.start``) when all children are.

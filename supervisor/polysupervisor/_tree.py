@@ -60,9 +60,7 @@ TRANSITIONS: Mapping[ChildState, frozenset[ChildState]] = {
             ChildState.GAVE_UP,
         }
     ),
-    ChildState.RESTARTING: frozenset(
-        {ChildState.STARTING, ChildState.WAITING, ChildState.STOPPED}
-    ),
+    ChildState.RESTARTING: frozenset({ChildState.STARTING, ChildState.WAITING, ChildState.STOPPED}),
     ChildState.STOPPED: frozenset({ChildState.STARTING, ChildState.WAITING}),
     ChildState.GAVE_UP: frozenset({ChildState.STARTING, ChildState.WAITING}),
 }

@@ -16,6 +16,7 @@
 Failures of children are not errors of this module: they become
 :class:`~polysupervisor.ExitReason` data, and no exception object of a child is kept.
 """
+# ruff: noqa: N818 - these names are the vocabulary of OTP, kept as it is
 
 from polysupervisor._exit import ExitReason
 

@@ -15,6 +15,10 @@ class BookReading(BookView):
 
     __slots__ = ("_age_seconds", "_settled", "_trust")
 
+    _age_seconds: float
+    _settled: bool
+    _trust: Trust
+
     @classmethod
     def take(cls, book: OrderBook, trust: Trust, *, settled: bool, now_seconds: float) -> Self:
         """Copy `book`; `now_seconds` is on the clock that `trust` was set by."""

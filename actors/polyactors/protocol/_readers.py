@@ -40,12 +40,17 @@ CACHED_TEXTS = 16_384
 """Texts whose meaning is kept, of each kind; all prices of a tick of 0.0001 fit."""
 
 _SIDES = {
-    form: side
-    for side, words in ((Side.BID, ("buy", "bid")), (Side.ASK, ("sell", "ask")))
-    for word in words
-    for form in (word, word.upper(), word.capitalize())
+    "BUY": Side.BID,
+    "SELL": Side.ASK,
+    "BID": Side.BID,
+    "ASK": Side.ASK,
 }
-_JSON_WORDS = {dict: "an object", list: "an array", bool: "true or false", type(None): "null"}
+_JSON_WORDS: dict[type, str] = {
+    dict: "an object",
+    list: "an array",
+    bool: "true or false",
+    type(None): "null",
+}
 
 
 def show(value: object) -> str:
@@ -70,13 +75,6 @@ def _text(value: object) -> str:
     if isinstance(value, str):
         return value
     raise WireError(f"expected text, got {show(value)}")
-
-
-def _identifier(value: object) -> str:
-    text = _text(value)
-    if len(text) > IDENTIFIER_LENGTH_MAX:
-        raise WireError(f"identifier of {len(text)} characters: {show(text)}")
-    return text
 
 
 # Names and plain text
@@ -117,19 +115,23 @@ def _items(value: object) -> list[object]:
 
 @lru_cache(CACHED_TEXTS)
 def _market_of(text: str) -> str:
-    if text:
+    if 0 < len(text) <= IDENTIFIER_LENGTH_MAX:
         return text
-    raise WireError("expected a condition id, got ''")
+    raise WireError(f"not a condition id: {show(text)}")
 
 
 def read_market(value: object, _: object = None) -> str:
     """A condition id: text of at most 100 characters, not empty (on the wire 0x + 64 digits)."""
-    return _market_of(_identifier(value))
+    return _market_of(value if type(value) is str else _text(value))
 
 
 def read_hash(value: object, _: object = None) -> str:
     """A book hash; "" when absent."""
-    return "" if value is None else _identifier(value)
+    if type(value) is str and len(value) <= IDENTIFIER_LENGTH_MAX:
+        return value
+    if value is None:
+        return ""
+    raise WireError(f"not a hash: {show(value)}")
 
 
 def read_text(value: object, _: object = None) -> str:
@@ -207,15 +209,12 @@ def read_optional_number_text(value: object, _: object = None) -> str | None:
 
 
 @lru_cache(CACHED_TEXTS)
-def _best_of(text: str, empty: int) -> int:
-    price = parse_units(text)
+def _best_of(text: str) -> int:
+    """In units; 0 when the side is empty."""
+    price = parse_units(text) if text else 0
     if price > PRICE_ONE:
         raise WireError(f"best price above 1: {show(text)}")
-    return price if 0 < price < PRICE_ONE else empty
-
-
-def _best(value: object, empty: int) -> int:
-    return empty if value == "" else _best_of(_number_text(value), empty)
+    return price if price < PRICE_ONE else 0
 
 
 def read_best_bid(value: object, _: object = None) -> int:
@@ -224,22 +223,22 @@ def read_best_bid(value: object, _: object = None) -> int:
     The wire says "0" or "" for an empty side; no level can stand at 0 or at 1, so both mean
     that there is none.
     """
-    return _best(value, 0)
+    return _best_of(value if type(value) is str else _number_text(value))
 
 
 def read_best_ask(value: object, _: object = None) -> int:
     """The best ask in units; PRICE_ONE when the side is empty (the wire's "1", "", or 0)."""
-    return _best(value, PRICE_ONE)
+    return _best_of(value if type(value) is str else _number_text(value)) or PRICE_ONE
 
 
 def read_optional_best_bid(value: object, _: object = None) -> int | None:
     """As `read_best_bid`; None when not stated."""
-    return None if value is None else _best(value, 0)
+    return None if value is None else read_best_bid(value)
 
 
 def read_optional_best_ask(value: object, _: object = None) -> int | None:
     """As `read_best_ask`; None when not stated."""
-    return None if value is None else _best(value, PRICE_ONE)
+    return None if value is None else read_best_ask(value)
 
 
 def read_tick_text(value: object, _: object = None) -> str:
@@ -286,9 +285,9 @@ def read_timestamp_ms(value: object, _: object = None) -> int:
     0 when absent, empty or 0. Fractions of a millisecond are cut off.
     """
     if type(value) is str and len(value) == 13 and value.isdigit() and value.isascii():
-        timestamp = int(value)
-        if timestamp >= SECONDS_BELOW:
-            return timestamp
+        timestamp_ms = int(value)
+        if timestamp_ms >= SECONDS_BELOW:
+            return timestamp_ms
     if value is None or value == "":
         return 0
     text = _number_text(value)
@@ -307,7 +306,7 @@ def read_timestamp_ms(value: object, _: object = None) -> int:
 def read_side(value: object, _: object = None) -> Side:
     """BUY and bid are BID, SELL and ask are ASK, in any case."""
     if isinstance(value, str):
-        side = _SIDES.get(value) or _SIDES.get(value.lower())
+        side = _SIDES.get(value) or _SIDES.get(value.upper())
         if side is not None:
             return side
     raise WireError(f"not a side: {show(value)}")

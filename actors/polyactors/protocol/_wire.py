@@ -32,6 +32,9 @@ from polyactors.protocol.listings import MarketListing
 
 Reader = Callable[[Any, Any], Any]
 
+CHANGES_MAX = 10_000
+"""Entries of one price_change; real ones have one or two."""
+
 EVENT_TYPES: Mapping[str, type[MarketEvent]] = {
     "book": BookSnapshot,
     "price_change": PriceChange,
@@ -43,7 +46,18 @@ EVENT_TYPES: Mapping[str, type[MarketEvent]] = {
 }
 """The wire's `event_type` and our message."""
 
-WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader | None]]] = {
+
+def _read_changes(entries: list[Any], _: object) -> tuple[LevelChange, ...]:
+    # cattrs' own hook for tuples does the same at twice the cost.
+    structure = converter.get_structure_hook(LevelChange)
+    try:
+        return tuple([structure(entry, LevelChange) for entry in entries])
+    except TypeError:
+        other = next(entry for entry in entries if not is_object(entry))
+        raise WireError(f"expected a change, got {read.show(other)}") from None
+
+
+WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader]]] = {
     BookSnapshot: {
         "token": ("asset_id", read.read_token),
         "market": ("market", read.read_market),
@@ -68,7 +82,7 @@ WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader | None]]] = {
     PriceChange: {
         "market": ("market", read.read_market),
         "timestamp_ms": ("timestamp", read.read_timestamp_ms),
-        "changes": ("price_changes", None),  # a list of LevelChange: cattrs knows how
+        "changes": ("price_changes", _read_changes),
     },
     LastTradePrice: {
         "token": ("asset_id", read.read_token),
@@ -152,9 +166,11 @@ KNOWN_NAMES: Mapping[str, frozenset[str]] = {
 """By event type: the names that an event of it may have in any era."""
 
 _LEVEL_NAMES = frozenset(("price", "size"))
-KNOWN_NAMES_INSIDE: Mapping[str, Mapping[str, frozenset[str]]] = {
-    "book": dict.fromkeys(("bids", "asks", "buys", "sells"), _LEVEL_NAMES),
-    "price_change": dict.fromkeys(("price_changes", "changes"), _names_of(LevelChange)),
+_CHANGE_NAMES = _names_of(LevelChange)
+KNOWN_NAMES_INSIDE: Mapping[str, tuple[tuple[str, frozenset[str]], ...]] = {
+    **dict.fromkeys(EVENT_TYPES, ()),
+    "book": tuple((name, _LEVEL_NAMES) for name in ("bids", "asks", "buys", "sells")),
+    "price_change": tuple((name, _CHANGE_NAMES) for name in ("price_changes", "changes")),
 }
 """By event type: lists of objects in it, and the names that those may have."""
 
@@ -188,12 +204,13 @@ def _modern_price_change(wire: Wire) -> Wire:
         if is_array(entries):
             entries = [{**common, **entry} if is_object(entry) else entry for entry in entries]
     elif "price" in wire:
-        known = _names_of(LevelChange)
-        entries = [{name: value for name, value in wire.items() if name in known}]
+        entries = [{name: value for name, value in wire.items() if name in _CHANGE_NAMES}]
     else:
         raise WireError("has neither price_changes nor changes nor price")
     if not is_array(entries):
         raise WireError(f"expected an array of changes, got {read.show(entries)}")
+    if len(entries) > CHANGES_MAX:
+        raise WireError(f"{len(entries)} changes, at most {CHANGES_MAX} are read")
     return wire if entries is wire.get("price_changes") else {**wire, "price_changes": entries}
 
 
@@ -217,10 +234,16 @@ def _modern_listing(wire: Wire) -> Wire:
     return {"slug": None, "question": None, "outcomes": None, **wire}
 
 
+def _as_it_is(wire: Wire) -> Wire:
+    return wire
+
+
 MODERNISE: Mapping[type, Callable[[Wire], Wire]] = {
     BookSnapshot: _modern_book,
     PriceChange: _modern_price_change,
+    LastTradePrice: _as_it_is,
     TickSizeChange: _modern_tick_size_change,
+    BestBidAsk: _as_it_is,
     NewMarket: _modern_market_event,
     MarketResolved: _modern_market_event,
     MarketListing: _modern_listing,
@@ -233,17 +256,17 @@ MODERNISE: Mapping[type, Callable[[Wire], Wire]] = {
 
 def _make_converter() -> Converter:
     made = Converter(detailed_validation=False)
-    # In the table's order: a hook is made when those of the messages inside it are there.
     for message, fields in WIRE_NAMES.items():
         overrides: dict[str, Any] = {
             ours: override(rename=name, struct_hook=reader)
             for ours, (name, reader) in fields.items()
         }
-        hook = make_dict_structure_fn(message, made, **overrides)
-        made.register_structure_hook(message, cast("Reader", hook))
+        hook = make_dict_structure_fn(cast("type[Any]", message), made, **overrides)
+        made.register_structure_hook(message, hook)
     return made
 
 
 converter = _make_converter()
-"""Structures today's form of each message. Raises ValueError for a value that cannot be meant,
-KeyError for a missing name, TypeError for a thing that is no object."""
+"""Structures today's form of each message, given as an object.
+
+Raises ValueError for a value that cannot be meant, KeyError for a missing name."""

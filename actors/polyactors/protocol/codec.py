@@ -6,9 +6,8 @@ another one with it, and one bad entry of a `price_change` never takes the other
 """
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from typing import Any
-
-from attrs import define, field
 
 from polyactors.protocol._json import (
     AmbiguousObject,
@@ -37,8 +36,7 @@ from polyactors.protocol.events import (
 )
 
 ELEMENTS_MAX = 10_000
-"""Elements of one frame, and entries of one price_change. The largest real frame is the initial
-dump, one book for each of at most 500 tokens."""
+"""Elements of one frame. The largest real one is the initial dump, a book for each token."""
 UNKNOWN_FIELDS_MAX = 100
 """Unknown fields that are reported of one element."""
 NAME_LENGTH_MAX = 100
@@ -46,8 +44,8 @@ NAME_LENGTH_MAX = 100
 
 _CONTROLS = {control.value: control for control in ControlText}
 _BOOK_SIDES = frozenset(("bids", "asks", "buys", "sells"))
-_HOOKS: dict[str, tuple[type[MarketEvent], Callable[[Any, Any], Any]]] = {
-    event_type: (message, converter.get_structure_hook(message))
+_HOOKS: dict[str, tuple[type[MarketEvent], Callable[[Wire], Wire], Callable[[Any, Any], Any]]] = {
+    event_type: (message, MODERNISE[message], converter.get_structure_hook(message))
     for event_type, message in EVENT_TYPES.items()
 }
 
@@ -93,14 +91,16 @@ def _unreadable_frame(why: str, frame: str | bytes) -> Decoded:
     return Decoded(unreadable=(Unreadable(why, excerpt_of_text(frame)),))
 
 
-@define
 class _Found:
     """What the elements of one frame have been so far."""
 
-    events: list[MarketEvent] = field(factory=list[MarketEvent])
-    unreadable: list[Unreadable] = field(factory=list[Unreadable])
-    unknown_events: list[str] = field(factory=list[str])
-    unknown_fields: list[str] = field(factory=list[str])
+    __slots__ = ("events", "unknown_events", "unknown_fields", "unreadable")
+
+    def __init__(self) -> None:
+        self.events: list[MarketEvent] = []
+        self.unreadable: list[Unreadable] = []
+        self.unknown_events: list[str] = []
+        self.unknown_fields: list[str] = []
 
     def read(self, element: object) -> None:
         """Sort one element into these lists: into exactly one of the first three.
@@ -111,7 +111,7 @@ class _Found:
             self._fail("", f"expected an event, got {show(element)}", element)
             return
         event_type = element.get("event_type")
-        if not event_type and not _BOOK_SIDES.isdisjoint(element):
+        if event_type in (None, "") and not _BOOK_SIDES.isdisjoint(element):
             event_type = "book"  # some first books lacked it (2026-02, 2026-04)
         if not isinstance(event_type, str) or not event_type:
             self._fail("", f"expected an event type, got {show(event_type)}", element)
@@ -121,69 +121,78 @@ class _Found:
             self._read_event(event_type, element)
 
     def _read_event(self, event_type: str, wire: Wire) -> None:
-        message, hook = _HOOKS[event_type]
-        modern = wire
+        message, modernise, hook = _HOOKS[event_type]
         try:
-            modernise = MODERNISE.get(message)
-            if modernise is not None:
-                modern = modernise(wire)
-                if message is PriceChange:
-                    _check_count(modern["price_changes"])
+            modern = modernise(wire)
+        except WireError as error:
+            self._fail(event_type, _sentence(error), wire)
+            return
+        try:
             self.events.append(hook(modern, message))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError) as error:
             if message is not PriceChange or not self._salvage(modern):
                 self._fail(event_type, _sentence(error), wire)
                 return
-        self._note_unknown_fields(event_type, wire)
+        if not _has_known_names_only(event_type, wire):
+            self._note_unknown_fields(event_type, wire)
 
     def _salvage(self, modern: Wire) -> bool:
-        """Keep the good entries of a price_change that has bad ones; False when there are none
-        to be told apart, because the message itself is bad."""
-        hook = _HOOKS["price_change"][1]
+        """Keep the good entries of a price_change that has bad ones.
+
+        Returns False when it is the message around them that is bad.
+        """
+        _, _, hook = _HOOKS["price_change"]
         try:
-            entries = _check_count(modern["price_changes"])
             hook({**modern, "price_changes": []}, PriceChange)
         except (ValueError, KeyError):
             return False
         good: list[object] = []
-        for entry in entries:
-            if not is_object(entry):
-                self._fail("price_change", f"expected a change, got {show(entry)}", entry)
-                continue
+        around = tokens_in({"asset_id": modern.get("asset_id")})
+        for entry in modern["price_changes"]:
             try:
                 hook({**modern, "price_changes": [entry]}, PriceChange)
             except (ValueError, KeyError) as error:
-                self._fail("price_change", _sentence(error), entry)
+                self._fail("price_change", _sentence(error), entry, around)
             else:
                 good.append(entry)
         if good:
             self.events.append(hook({**modern, "price_changes": good}, PriceChange))
         return True
 
-    def _fail(self, event_type: str, why: str, element: object) -> None:
+    def _fail(
+        self, event_type: str, why: str, element: object, tokens_around: tuple[str, ...] = ()
+    ) -> None:
         why = f"{event_type}: {why}" if event_type else why
-        self.unreadable.append(Unreadable(why, excerpt_of_value(element), tokens_in(element)))
+        tokens = tokens_in(element) or tokens_around
+        self.unreadable.append(Unreadable(why, excerpt_of_value(element), tokens))
 
     def _note_unknown_fields(self, event_type: str, wire: Wire) -> None:
         """Report each unknown name of an element once, however often it stands in there."""
-        unknown: dict[str, None] = {}
-        known = KNOWN_NAMES[event_type]
-        if not known.issuperset(wire):
-            unknown.update((name, None) for name in wire if name not in known)
-        for list_name, known_inside in KNOWN_NAMES_INSIDE.get(event_type, {}).items():
-            for part in wire.get(list_name) or ():
-                if is_object(part) and not known_inside.issuperset(part):
-                    unknown.update(
-                        (f"{list_name}[].{name}", None) for name in part if name not in known_inside
-                    )
-        for name in list(unknown)[:UNKNOWN_FIELDS_MAX]:
+        names = dict.fromkeys(_unknown_names(event_type, wire))
+        for name in list(names)[:UNKNOWN_FIELDS_MAX]:
             self.unknown_fields.append(f"{event_type}.{name[:NAME_LENGTH_MAX]}")
 
 
-def _check_count(entries: list[object]) -> list[object]:
-    if len(entries) > ELEMENTS_MAX:
-        raise WireError(f"{len(entries)} changes, at most {ELEMENTS_MAX} are read")
-    return entries
+def _has_known_names_only(event_type: str, wire: Wire) -> bool:
+    if not KNOWN_NAMES[event_type].issuperset(wire):
+        return False
+    try:
+        for list_name, known in KNOWN_NAMES_INSIDE[event_type]:
+            if list_name in wire and not known.issuperset(chain.from_iterable(wire[list_name])):
+                return False
+    except TypeError:  # something in there is no list of objects
+        return False
+    return True
+
+
+def _unknown_names(event_type: str, wire: Wire) -> Iterator[str]:
+    known = KNOWN_NAMES[event_type]
+    yield from (name for name in wire if name not in known)
+    for list_name, known_inside in KNOWN_NAMES_INSIDE[event_type]:
+        parts = wire.get(list_name)
+        for part in parts if is_array(parts) else ():
+            if is_object(part):
+                yield from (f"{list_name}[].{name}" for name in part if name not in known_inside)
 
 
 def _sentence(error: Exception) -> str:
@@ -193,7 +202,8 @@ def _sentence(error: Exception) -> str:
 def tokens_in(element: object) -> tuple[str, ...]:
     """The tokens that an unreadable element may have touched, each once; () for all of them.
 
-    Looked for are `asset_id`, `assets_ids`, and `asset_id` in the entries of `price_changes`.
+    Looked for are `asset_id`, `assets_ids`, and `asset_id` in entries of `price_changes` or
+    `changes`.
     When there is an entry that names no token while the element itself does not either, the
     tokens of the others are not enough, and the answer is all.
     """
@@ -204,7 +214,7 @@ def tokens_in(element: object) -> tuple[str, ...]:
             named.extend(_tokens((value,)))
         elif name == "assets_ids" and is_array(value):
             named.extend(_tokens(value))
-        elif name == "price_changes" and is_array(value):
+        elif name in ("price_changes", "changes") and is_array(value):
             entries.extend(value)
     element_is_named = bool(named)
     for entry in entries:

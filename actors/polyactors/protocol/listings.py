@@ -41,6 +41,6 @@ class MarketsPage:
     next_cursor: str
     """What to send as `after_cursor` for the next page; "" on the last page."""
     unreadable: tuple[Unreadable, ...] = ()
-    """Listed markets that could not be read; `tokens` names theirs where it can."""
+    """Listed markets that could not be read."""
     without_book: int = 0
     """How many markets were left out because they have no order book."""

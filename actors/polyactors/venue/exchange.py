@@ -6,8 +6,7 @@ connected; only timestamps, and what is hashed from them, come from the clock.
 """
 
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from random import Random
 
 import structlog
@@ -15,24 +14,17 @@ import trio
 from starlette.applications import Starlette
 from structlog.typing import FilteringBoundLogger
 
+from polyactors.book.numbers import to_text
 from polyactors.venue import wire
 from polyactors.venue.engine import YES, BookState, MatchingEngine
-from polyactors.venue.faults import (
-    DEFAULT_SECONDS,
-    FaultKind,
-    FaultRecord,
-    FaultSchedule,
-    GarbageVariant,
-    NoTarget,
-)
+from polyactors.venue.faults import FaultKind, FaultRecord, FaultSchedule, GarbageVariant
 from polyactors.venue.flow import COARSE_TICK, FINE_TICK, OrderFlow
+from polyactors.venue.injection import FaultInjector
 from polyactors.venue.listing import OUTCOMES, Listing, make_listing
 from polyactors.venue.market_channel import WS_PATH, MarketSession
 
 SESSIONS_MAX = 256
 """Clients at a time; further ones are refused with 429."""
-FAULT_LOG_MAX = 1000
-"""Fault records that are kept, newest ones."""
 CATCH_UP_SECONDS = 1.0
 """An engine that falls behind its rate by more than this lets the rest go."""
 STEPS_AT_ONCE_MAX = 100
@@ -87,28 +79,20 @@ class Venue:
         self.seed = seed
         self.rate = rate
         self.schedule = schedule
-        self.on_fault = on_fault
         self.sessions: dict[int, MarketSession] = {}
         """The connected clients by number, in order of arrival."""
-        self._now_ms = now_ms if now_ms is not None else _wall_clock_ms
+        self._now_ms = now_ms or _wall_clock_ms
         self._last_ms = 0
         self._market_rng = Random(f"{seed}:markets")
         self._pace_rng = Random(f"{seed}:pace")
-        self._fault_rng = Random(f"{seed}:faults")
-        self._markets = [self._open_market(index) for index in range(markets)]
-        self._by_token = {
-            token: (market, position)
-            for market in self._markets
-            for position, token in enumerate(market.listing.tokens)
-        }
+        self._markets: list[Market] = []
+        self._by_token: dict[str, tuple[Market, int]] = {}
+        for index in range(markets):
+            self._open_market(index)
         self._next_session = 1
-        self._subscribed = trio.Event()
         self._resumed = trio.Event()
         self._resumed.set()
-        self._fault_log: deque[FaultRecord] = deque(maxlen=FAULT_LOG_MAX)
-        self._faults = 0
-        self._missing_books: dict[str, FaultRecord] = {}
-        self._refuse_until = 0.0
+        self._faults = FaultInjector(seed, self.sessions, lambda: self.tokens, on_fault)
 
     # Markets and books
 
@@ -151,10 +135,7 @@ class Venue:
     def add_market(self) -> Listing:
         """List another market; sessions with the custom feature hear `new_market`."""
         market = self._open_market(len(self._markets))
-        self._markets.append(market)
-        for position, token in enumerate(market.listing.tokens):
-            self._by_token[token] = (market, position)
-        self._publish([wire.new_market(self._announce(market))])
+        self._publish([wire.announcement("new_market", self._announce(market))])
         return market.listing
 
     def resolve_market(self, condition_id: str, winner: int) -> None:
@@ -169,21 +150,11 @@ class Venue:
         if market is None or market.winner is not None:
             raise LookupError(f"no open market {condition_id}")
         market.winner = winner
-        announcement = self._announce(market)
-        self._publish(
-            [
-                wire.market_resolved(
-                    {
-                        key: announcement[key]
-                        for key in ("id", "market", "assets_ids", "timestamp", "tags")
-                    }
-                    | {
-                        "winning_asset_id": market.listing.tokens[winner],
-                        "winning_outcome": OUTCOMES[winner],
-                    }
-                )
-            ]
-        )
+        about = self._announce(market)
+        fields = {key: about[key] for key in ("id", "market", "assets_ids", "timestamp", "tags")}
+        fields["winning_asset_id"] = market.listing.tokens[winner]
+        fields["winning_outcome"] = OUTCOMES[winner]
+        self._publish([wire.announcement("market_resolved", fields)])
 
     # The engine's clock
 
@@ -196,10 +167,15 @@ class Venue:
                 break
             weights = [1 / (1 + market.listing.index / 4) for market in open_markets]
             (market,) = self._market_rng.choices(open_markets, weights)
-            events = wire.step_events(market.flow.act(self._timestamp_ms()))
+            events = wire.step_events(market.flow.act(self.timestamp_ms()))
             self._publish(events)
             said += events
         return said
+
+    def timestamp_ms(self) -> int:
+        """The exchange's time, milliseconds since the epoch; it never goes back."""
+        self._last_ms = max(self._last_ms, self._now_ms())
+        return self._last_ms
 
     @property
     def is_paused(self) -> bool:
@@ -215,9 +191,7 @@ class Venue:
         """Go on after `pause`."""
         self._resumed.set()
 
-    async def run(
-        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Step the engine at `rate`, at random intervals, and inject the scheduled faults.
 
         Returns never. *Cancellation*: at once; clients stay served by who serves them.
@@ -226,7 +200,7 @@ class Venue:
             if self.rate > 0:
                 nursery.start_soon(self._run_engine)
             if self.schedule is not None:
-                nursery.start_soon(self._run_schedule, self.schedule)
+                nursery.start_soon(self._faults.run, self.schedule, lambda: self._resumed)
             task_status.started()
             await trio.sleep_forever()
 
@@ -238,9 +212,7 @@ class Venue:
         *Error handling*: a client can end its own session only; a mistake of ours in it is
         logged. *Cancellation*: the connection is closed without a close handshake.
         """
-        session = MarketSession(
-            self._next_session, stream, dump=self._dump, admit=self._admit
-        )
+        session = MarketSession(self._next_session, stream, dump=self._dump, admit=self._admit)
         self._next_session += 1
         self.sessions[session.id] = session
         try:
@@ -299,15 +271,11 @@ class Venue:
         )
 
     def _open_market(self, index: int) -> Market:
-        market = Market(make_listing(self.seed, index), self.seed, self._timestamp_ms())
+        market = Market(make_listing(self.seed, index), self.seed, self.timestamp_ms())
         self._markets.append(market)
         for position, token in enumerate(market.listing.tokens):
             self._by_token[token] = (market, position)
         return market
-
-    def _timestamp_ms(self) -> int:
-        self._last_ms = max(self._last_ms, self._now_ms())
-        return self._last_ms
 
     def _publish(self, events: Iterable[wire.WireEvent]) -> None:
         for session in self.sessions.values():
@@ -346,7 +314,7 @@ class Venue:
                 "title": listing.event_title,
                 "description": listing.event_title,
             },
-            "timestamp": str(self._timestamp_ms()),
+            "timestamp": str(self.timestamp_ms()),
             "tags": ["venue"],
             "condition_id": listing.condition_id,
             "active": True,
@@ -359,17 +327,20 @@ class Venue:
         }
 
     async def _run_engine(self) -> None:
-        due = trio.current_time()
+        due = trio.current_time() + self._pace_rng.expovariate(self.rate)
         while True:
-            due += self._pace_rng.expovariate(self.rate)
             await trio.sleep_until(due)
             if self.is_paused:
                 await self._resumed.wait()
                 due = trio.current_time()
-            self.step()
-            # What is due by now goes without another wake-up, up to a limit.
             now = trio.current_time()
             due = max(due, now - CATCH_UP_SECONDS)
-            for _ in range(STEPS_AT_ONCE_MAX - 1):
-                following = due + self._pace_rng.expovariate(self.rate)
-                if following > now: ...
+            for _ in range(STEPS_AT_ONCE_MAX):
+                if due > now:
+                    break
+                self.step()
+                due += self._pace_rng.expovariate(self.rate)
+
+
+def _wall_clock_ms() -> int:
+    return time.time_ns() // 1_000_000

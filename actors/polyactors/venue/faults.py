@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from random import Random
 
-from attrs import frozen
+from attrs import field, frozen
 
 from polyactors.errors import PolyactorsError
 
@@ -133,7 +133,9 @@ class FaultSchedule:
     """Least and greatest time between two faults."""
     until_seconds: float = math.inf
     """The end of the run, before which each fault has its time to heal."""
-    durations: Mapping[FaultKind, tuple[float, ...]] = {}
+    durations: Mapping[FaultKind, tuple[float, ...]] = field(
+        factory=dict[FaultKind, tuple[float, ...]]
+    )
     """Durations to choose from; those of `DEFAULT_SECONDS` for a kind that is not named."""
 
     @classmethod

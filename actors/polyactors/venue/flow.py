@@ -36,7 +36,7 @@ class OrderFlow:
 
     def __init__(self, rng: Random, engine: MatchingEngine, anchor: int) -> None:
         self._rng = rng
-        self._engine = engine
+        self.engine = engine
         self._anchor = anchor
         self._fair = anchor
         self._has_fine_tick_always = engine.tick_size == FINE_TICK
@@ -55,20 +55,20 @@ class OrderFlow:
         """Fill the empty book; with `traded`, until a first trade has been printed."""
         for _ in range(3 * ORDERS_MIN // 2):
             self._place_away(timestamp_ms)
-        while traded and not self._engine.volume:
+        while traded and not self.engine.volume:
             self._take(timestamp_ms)
 
     def act(self, timestamp_ms: int) -> Step:
         """The next engine step; it always changes the market."""
         self._drift()
         tick_size = self._due_tick_size()
-        if tick_size != self._engine.tick_size:
-            return self._engine.change_tick(tick_size, timestamp_ms)
-        count = len(self._engine.orders)
+        if tick_size != self.engine.tick_size:
+            return self.engine.change_tick(tick_size, timestamp_ms)
+        count = len(self.engine.orders)
         if count > ORDERS_MAX:
             return self._cancel_several(timestamp_ms)
         for side in Side:
-            if self._engine.best(side) is None:
+            if self.engine.best(side) is None:
                 return self._rest_on(side, timestamp_ms)
         if count < ORDERS_MIN:
             return self._place_away(timestamp_ms)
@@ -88,8 +88,8 @@ class OrderFlow:
 
         The way back has a margin of a cent, or a price at the border would flap.
         """
-        bid, ask = self._engine.best(Side.BID), self._engine.best(Side.ASK)
-        tick_size = self._engine.tick_size
+        bid, ask = self.engine.best(Side.BID), self.engine.best(Side.ASK)
+        tick_size = self.engine.tick_size
         if self._has_fine_tick_always or bid is None or ask is None:
             return tick_size
         price = (bid + ask) // 2
@@ -121,8 +121,8 @@ class OrderFlow:
         `start` is as a bid sees it: an ask is a bid in the mirror, and the grid mirrors onto
         itself.
         """
-        tick = self._engine.tick_size
-        opposite = self._engine.best(side.opposite)
+        tick = self.engine.tick_size
+        opposite = self.engine.best(side.opposite)
         limit = PRICE_ONE if opposite is None else self._seen_by(side, opposite)
         highest = (limit - 1) // tick * tick
         if not highest:
@@ -131,7 +131,7 @@ class OrderFlow:
         return self._aim(side, self._seen_by(side, price), self._size(), timestamp_ms)
 
     def _touch(self, side: Side) -> int:
-        best = self._engine.best(side)
+        best = self.engine.best(side)
         return self._seen_by(side, self._fair if best is None else best)
 
     @staticmethod
@@ -140,29 +140,29 @@ class OrderFlow:
         return price if side is Side.BID else PRICE_ONE - price
 
     def _cancel_one(self, timestamp_ms: int) -> Step:
-        order_id = self._rng.choice(list(self._engine.orders))
-        return self._engine.cancel((order_id,), timestamp_ms)
+        order_id = self._rng.choice(list(self.engine.orders))
+        return self.engine.cancel((order_id,), timestamp_ms)
 
     def _cancel_several(self, timestamp_ms: int) -> Step:
         """Cancel neighbours in time: they are often neighbours in the book as well."""
-        order_ids = list(self._engine.orders)
+        order_ids = list(self.engine.orders)
         count = min(self._rng.randint(2, 6), len(order_ids))
         start = self._rng.randint(0, len(order_ids) - count)
-        return self._engine.cancel(order_ids[start : start + count], timestamp_ms)
+        return self.engine.cancel(order_ids[start : start + count], timestamp_ms)
 
     def _clear_side(self, timestamp_ms: int) -> Step:
         side = self._rng.choice((Side.BID, Side.ASK))
-        orders = [o.id for o in self._engine.orders.values() if o.yes_side is side]
-        return self._engine.cancel(orders, timestamp_ms)
+        orders = [o.id for o in self.engine.orders.values() if o.yes_side is side]
+        return self.engine.cancel(orders, timestamp_ms)
 
     def _take(self, timestamp_ms: int) -> Step:
         return self._take_from(self._pressed_side().opposite, timestamp_ms)
 
     def _take_from(self, side: Side, timestamp_ms: int) -> Step:
         """Match a first level: a part of its first order, all of that order, or all of it."""
-        best = self._engine.best(side)
+        best = self.engine.best(side)
         assert best is not None, "both sides are filled before anybody takes"
-        queue = self._engine.queue(side, best)
+        queue = self.engine.queue(side, best)
         sizes = (self._part_of(queue[0]), queue[0].size, sum(order.size for order in queue))
         return self._aim(side.opposite, best, self._rng.choice(sizes), timestamp_ms)
 
@@ -170,16 +170,16 @@ class OrderFlow:
         """Match several levels at once; half of the sweeps leave a remainder that rests."""
         side = self._pressed_side()
         depth = self._rng.randint(1, 4)
-        prices = self._engine.prices(side.opposite)[:depth]
+        prices = self.engine.prices(side.opposite)[:depth]
         available = sum(
-            order.size for price in prices for order in self._engine.queue(side.opposite, price)
+            order.size for price in prices for order in self.engine.queue(side.opposite, price)
         )
         remainder = self._size() if self._rng.random() < 0.5 else 0
         return self._aim(side, prices[-1], available + remainder, timestamp_ms)
 
     def _pressed_side(self) -> Side:
         """The side of the YES book that buys or sells towards the fair price, mostly."""
-        bid, ask = self._engine.best(Side.BID), self._engine.best(Side.ASK)
+        bid, ask = self.engine.best(Side.BID), self.engine.best(Side.ASK)
         if bid is None or ask is None or self._rng.random() < 0.25:
             return self._rng.choice((Side.BID, Side.ASK))
         return Side.BID if 2 * self._fair > bid + ask else Side.ASK
@@ -187,8 +187,8 @@ class OrderFlow:
     def _aim(self, side: Side, price: int, size: int, timestamp_ms: int) -> Step:
         """Place an order that means this in the YES book, on either token."""
         if self._rng.random() < 0.5:
-            return self._engine.place(YES, side, price, size, timestamp_ms)
-        return self._engine.place(NO, side.opposite, PRICE_ONE - price, size, timestamp_ms)
+            return self.engine.place(YES, side, price, size, timestamp_ms)
+        return self.engine.place(NO, side.opposite, PRICE_ONE - price, size, timestamp_ms)
 
     def _size(self) -> int:
         """At least five shares, at most two decimals."""
@@ -199,4 +199,3 @@ class OrderFlow:
     def _part_of(self, order: Order) -> int:
         cents = order.size // _CENT_OF_SHARE
         return self._rng.randint(1, cents - 1) * _CENT_OF_SHARE if cents > 1 else order.size
-

@@ -2,7 +2,7 @@
 
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
 import trio
@@ -43,7 +43,7 @@ class FaultInjector:
         self,
         seed: int,
         sessions: Mapping[int, MarketSession],
-        open_tokens: Callable[[], Collection[str]],
+        book_tokens: Callable[[], list[str]],
         on_fault: Callable[[FaultRecord], None] | None,
     ) -> None:
         self.log: deque[FaultRecord] = deque(maxlen=FAULT_LOG_MAX)
@@ -51,7 +51,7 @@ class FaultInjector:
         """`trio.current_time()` until which handshakes are refused."""
         self._rng = Random(f"{seed}:faults")
         self._sessions = sessions
-        self._open_tokens = open_tokens
+        self._book_tokens = book_tokens
         self._on_fault = on_fault
         self._count = 0
         self._missing_books: dict[str, int] = {}
@@ -80,7 +80,7 @@ class FaultInjector:
         duration = DEFAULT_SECONDS[kind] if seconds is None else seconds
         if not 0 <= duration < math.inf:
             raise ValueError(f"a fault lasts a number of seconds from 0 on, not {seconds}")
-        if token is not None and token not in self._open_tokens():
+        if token is not None and token not in self._book_tokens():
             raise ValueError(f"no book of token {token}")
         if kind is FaultKind.MISSING_BOOK:
             return self._take_book(token or self._choose_token(session), reset)
@@ -109,9 +109,7 @@ class FaultInjector:
                     self._spoil(target, variant)
         return self._record(kind, token, targets, duration, detail)
 
-    async def run(
-        self, schedule: FaultSchedule, until_resumed: Callable[[], trio.Event]
-    ) -> None:
+    async def run(self, schedule: FaultSchedule, until_resumed: Callable[[], trio.Event]) -> None:
         """Inject a schedule's faults, each as soon as it is due and somebody would feel it.
 
         `until_resumed` gives the event that is set while the exchange is not paused; a pause
@@ -127,7 +125,7 @@ class FaultInjector:
 
     async def _inject_when_felt(self, fault: ScheduledFault) -> None:
         with trio.move_on_after(fault.patience_seconds):
-            while not self._subscribed():
+            while not self._subscribed():  # noqa: ASYNC110 - bounded, and seldom
                 await trio.sleep(_TARGET_POLL_SECONDS)
         if self._subscribed():
             self.inject(fault.kind, seconds=fault.seconds, reset=True)
@@ -148,12 +146,13 @@ class FaultInjector:
         return targets
 
     def _choose_token(self, session: int | None) -> str:
-        books = self._open_tokens()
-        wanted = (
-            self._subscribed() if session is None else self._targets(None, session)
-        )
-        tokens = [token for target in wanted for token in target.tokens if token in books]
-        return self._rng.choice(tokens or list(books))
+        targets = self._subscribed() if session is None else self._targets(None, session)
+        return self._rng.choice(self._books_of(targets) or self._book_tokens())
+
+    def _books_of(self, targets: Sequence[MarketSession]) -> list[str]:
+        books = set(self._book_tokens())
+        tokens = dict.fromkeys(token for target in targets for token in target.tokens)
+        return [token for token in tokens if token in books]
 
     def _take_book(self, token: str, reset: bool) -> FaultRecord:
         targets = [s for s in self._sessions.values() if reset and token in s.tokens]
@@ -181,14 +180,14 @@ class FaultInjector:
         seconds: float,
         detail: str,
     ) -> FaultRecord:
-        books = self._open_tokens()
-        hit = dict.fromkeys(t for target in targets for t in target.tokens if t in books)
+        # What is missing is one book; every other fault is felt on all of a session's tokens.
+        books = self._books_of(targets) if kind is not FaultKind.MISSING_BOOK else [token or ""]
         self._count += 1
         record = FaultRecord(
             id=self._count,
             kind=kind,
             token=token,
-            tokens=(token,) if kind is FaultKind.MISSING_BOOK and token else tuple(hit),
+            tokens=tuple(books),
             session=targets[0].id if len(targets) == 1 else None,
             started=trio.current_time(),
             seconds=seconds,

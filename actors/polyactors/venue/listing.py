@@ -60,6 +60,11 @@ class Listing:
         """The event's slug."""
         return f"venue-event-{self.event_index + 1}"
 
+    @property
+    def event_title(self) -> str:
+        """The event's title."""
+        return f"Event {self.event_index + 1} of the embedded exchange"
+
 
 def make_listing(seed: int, index: int) -> Listing:
     """The market at this place of this seed's listing.

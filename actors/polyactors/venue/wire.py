@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Container, Iterable, Sequence
 
-from attrs import field, frozen
+from attrs import frozen
 
 from polyactors.book.numbers import PRICE_ONE, Side, to_text
 from polyactors.venue.engine import MIN_ORDER_SIZE, NO, YES, BookState, Levels, Step, Touch, Trade
@@ -35,7 +35,7 @@ class WireEvent:
     """Only for sessions with `custom_feature_enabled`."""
     everywhere: bool = False
     """For every session with the custom feature, whatever it subscribed to."""
-    envelope: tuple[str, str] = field(default=("", ""))
+    envelope: tuple[str, str] = ("", "")
     """The text before and after the parts."""
 
     def text_for(self, tokens: Container[str], *, custom: bool) -> str | None:
@@ -109,18 +109,9 @@ def step_events(step: Step) -> list[WireEvent]:
     return events
 
 
-def new_market(announcement: dict[str, object]) -> WireEvent:
-    """A `new_market` for every session with the custom feature."""
-    return _announcement("new_market", announcement)
-
-
-def market_resolved(announcement: dict[str, object]) -> WireEvent:
-    """A `market_resolved` for every session with the custom feature."""
-    return _announcement("market_resolved", announcement)
-
-
-def _announcement(kind: str, announcement: dict[str, object]) -> WireEvent:
-    text = to_json({"event_type": kind, **announcement})
+def announcement(kind: str, fields: dict[str, object]) -> WireEvent:
+    """A `new_market` or `market_resolved`: for every session with the custom feature."""
+    text = to_json({"event_type": kind, **fields})
     return WireEvent(kind, (("", text),), custom=True, everywhere=True)
 
 

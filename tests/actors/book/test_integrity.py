@@ -108,6 +108,7 @@ def test_candidates_of_any_spelling_are_tried_first() -> None:
 
 def test_no_last_trade_price_is_found_for_other_levels() -> None:
     wanted = book_hash(**INPUTS, last_trade_price="0.630")
-    other = INPUTS | {"asks": [(990_000_000, 5_000_000_001)]}
+    other = INPUTS.copy()
+    other["asks"] = [(990_000_000, 5_000_000_001)]
     assert find_last_trade_price(hash=wanted, candidates=("0.630",), **other) is None
     assert find_last_trade_price(hash="", candidates=(), **INPUTS) is None

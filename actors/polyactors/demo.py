@@ -1,0 +1,169 @@
+"""The demo: the same service against the embedded exchange, over loopback, with faults.
+
+The exchange misbehaves on a schedule; what it does and how long the books took to be right
+again stands in the stream as fault_injected and fault_recovered.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import attrs
+import trio
+from polysupervisor import ChildSpec, Context, Shutdown, run_app
+
+from polyactors.book.trust import TrustState
+from polyactors.config import Settings
+from polyactors.discovery import Wanted
+from polyactors.environment import Environment
+from polyactors.events import FaultInjected, FaultRecovered, FeedDown, TrustChanged
+from polyactors.rest import RestClient
+from polyactors.service import Service
+from polyactors.stream import Subscription
+from polyactors.transport import Network
+from polyactors.venue.exchange import Venue
+from polyactors.venue.faults import FaultRecord, FaultSchedule
+from polyactors.venue.server import Endpoints, serve_venue
+
+DATA_DEADLINE_SECONDS = 3.0
+PING_INTERVAL_SECONDS = 1.0
+PONG_DEADLINE_SECONDS = 3.0
+FIRST_BOOK_DEADLINE_SECONDS = 2.0
+UNFELT_SECONDS = 1.0
+"""A fault that is over for so long without having disturbed a book was shrugged off."""
+
+Sink = Callable[[Service], ChildSpec[object]]
+
+
+def demo_settings(settings: Settings, endpoints: Endpoints) -> Settings:
+    """The user's settings with the exchange's endpoints, and deadlines that a viewer can see."""
+    return attrs.evolve(
+        settings,
+        ws_url=endpoints.ws_url,
+        clob_url=endpoints.clob_url,
+        gamma_url=endpoints.gamma_url,
+        data_deadline_seconds=DATA_DEADLINE_SECONDS,
+        ping_interval_seconds=PING_INTERVAL_SECONDS,
+        pong_deadline_seconds=PONG_DEADLINE_SECONDS,
+        first_book_deadline_seconds=FIRST_BOOK_DEADLINE_SECONDS,
+    )
+
+
+async def run_demo(
+    *,
+    seed: int,
+    markets: int,
+    rate: float,
+    faults: bool,
+    seconds: float | None,
+    settings: Settings,
+    sinks: Sequence[Sink] = (),
+    last: Sink | None = None,
+    on_service: Callable[[Service], None] = lambda service: None,
+) -> int:
+    """Run until `seconds` have passed or a signal came; returns the exit code."""
+    tracker = FaultTracker()
+    venue = Venue(
+        seed=seed,
+        markets=markets,
+        rate=rate,
+        schedule=FaultSchedule.for_demo(seed, seconds) if faults else None,
+        on_fault=tracker.injected,
+    )
+    async with trio.open_nursery() as nursery:
+        endpoints = await nursery.start(partial(serve_venue, venue))
+        env = Environment(demo_settings(settings, endpoints))
+        async with RestClient(env.settings, Network()) as rest:
+            service = Service(
+                Wanted(tokens=tuple(venue.tokens)),
+                env=env,
+                rest=rest,
+                sinks=[*sinks, tracker.sink],
+                last=last,
+            )
+            on_service(service)
+            nursery.start_soon(venue.run)
+            if seconds is not None:
+                nursery.start_soon(_stop_after, seconds, service)
+            code = await run_app(service.root)
+            env.hub.end()
+        nursery.cancel_scope.cancel()
+    return code
+
+
+async def _stop_after(seconds: float, service: Service) -> None:
+    await trio.sleep(seconds)
+    service.stop()
+
+
+class FaultTracker:
+    """Says in the stream which fault was injected, and when its books were right again."""
+
+    def __init__(self) -> None:
+        self._open: dict[int, FaultRecord] = {}
+        self._disturbed: set[int] = set()
+        self._service: Service | None = None
+
+    def sink(self, service: Service) -> ChildSpec[object]:
+        """The child that watches the books recover."""
+        self._service = service
+        subscription = service.events()
+        return ChildSpec(
+            id="faults",
+            factory=lambda: lambda ctx: self._watch(ctx, service, subscription),
+            shutdown=Shutdown(grace=0.0),
+        )
+
+    def injected(self, record: FaultRecord) -> None:
+        """The exchange begins to misbehave."""
+        service = self._service
+        assert service is not None
+        self._open[record.id] = record
+        feed = service.feed_id(record.tokens[0]) if record.tokens else None
+        service.env.hub.publish(
+            [
+                FaultInjected(
+                    time_ns=service.env.clock_ns(),
+                    id=record.id,
+                    kind=str(record.kind),
+                    token=record.token,
+                    feed=None if record.token is not None else feed,
+                )
+            ]
+        )
+
+    async def _watch(
+        self, ctx: Context[object], service: Service, subscription: Subscription
+    ) -> None:
+        ctx.ready()
+        while True:
+            with trio.move_on_after(UNFELT_SECONDS / 4):
+                for event in await subscription.receive_batch():
+                    if isinstance(event, FeedDown) or (
+                        isinstance(event, TrustChanged) and event.state is TrustState.STALE
+                    ):
+                        self._disturbed.update(self._open)
+            for record in list(self._open.values()):
+                if self._is_over(record, service):
+                    self._recovered(record, service)
+
+    def _is_over(self, record: FaultRecord, service: Service) -> bool:
+        now = trio.current_time()
+        over = record.started + record.seconds
+        if now < over or (record.id not in self._disturbed and now < over + UNFELT_SECONDS):
+            return False
+        tokens = record.tokens or service.tokens
+        return all(service.trust(token).state is TrustState.LIVE for token in tokens)
+
+    def _recovered(self, record: FaultRecord, service: Service) -> None:
+        del self._open[record.id]
+        self._disturbed.discard(record.id)
+        service.env.hub.publish(
+            [
+                FaultRecovered(
+                    time_ns=service.env.clock_ns(),
+                    id=record.id,
+                    kind=str(record.kind),
+                    seconds=round(trio.current_time() - record.started, 3),
+                )
+            ]
+        )

@@ -1,0 +1,132 @@
+"""The arrows between the layers, read from the imports: a wrong one fails here."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = {
+    "polyactors": ROOT / "actors" / "polyactors",
+    "polysupervisor": ROOT / "supervisor" / "polysupervisor",
+}
+IMPURE = {
+    "trio", "trio_websocket", "wsproto", "httpx2", "structlog", "rich", "starlette", "hypercorn",
+    "time", "random", "socket", "ssl", "logging", "threading", "asyncio", "os", "polysupervisor",
+}  # fmt: skip
+TOP = ("polyactors.cli", "polyactors.run", "polyactors.demo", "polyactors.replay")
+SERVICE = ("polyactors.service",)
+
+
+def modules() -> dict[str, Path]:
+    found: dict[str, Path] = {}
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            name = ".".join((package, *parts)).removesuffix(".__init__")
+            found[name] = path
+    return found
+
+
+MODULES = modules()
+
+
+def imports(path: Path, *, with_type_checking: bool = True) -> set[str]:
+    """Every module that a file imports, in full; relative imports are not used here."""
+    found: set[str] = set()
+    tree = ast.parse(path.read_text())
+    skipped: set[ast.AST] = set()
+    if not with_type_checking:
+        for node in ast.walk(tree):
+            if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+                skipped.update(child for part in node.body for child in ast.walk(part))
+    for node in ast.walk(tree):
+        if node in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            assert node.module is not None
+            found.add(node.module)
+            found.update(
+                f"{node.module}.{alias.name}"
+                for alias in node.names
+                if f"{node.module}.{alias.name}" in MODULES
+            )
+    return found
+
+
+def is_in(module: str, package: str) -> bool:
+    return module == package or module.startswith(package + ".")
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if is_in(name, "polysupervisor")])
+def test_polysupervisor_knows_nobody_of_ours(name: str) -> None:
+    assert not [other for other in imports(MODULES[name]) if is_in(other, "polyactors")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name in MODULES
+        if is_in(name, "polyactors.book") or is_in(name, "polyactors.protocol")
+    ],
+)
+def test_book_and_protocol_are_pure(name: str) -> None:
+    roots = {other.split(".")[0] for other in imports(MODULES[name])}
+    assert not roots & IMPURE
+
+
+def test_the_book_knows_only_itself() -> None:
+    for name, path in MODULES.items():
+        if is_in(name, "polyactors.book"):
+            ours = {other for other in imports(path) if is_in(other, "polyactors")}
+            assert all(is_in(other, "polyactors.book") for other in ours), name
+
+
+def test_the_protocol_knows_only_the_book() -> None:
+    for name, path in MODULES.items():
+        if is_in(name, "polyactors.protocol"):
+            ours = {other for other in imports(path) if is_in(other, "polyactors")}
+            assert all(
+                is_in(other, "polyactors.book") or is_in(other, "polyactors.protocol")
+                for other in ours
+            ), name
+
+
+def test_actors_know_neither_the_service_nor_the_command_line() -> None:
+    above = (*TOP, *SERVICE, "polyactors.terminal", "polyactors.sinks")
+    for name, path in MODULES.items():
+        if is_in(name, "polysupervisor") or name in ("polyactors", "polyactors.__main__"):
+            continue
+        if any(is_in(name, module) for module in above):
+            continue
+        wrong = [
+            other
+            for other in imports(path, with_type_checking=False)
+            if any(is_in(other, module) for module in above)
+        ]
+        assert not wrong, f"{name} imports {wrong}"
+
+
+def test_the_service_knows_no_command_line_and_no_venue() -> None:
+    wrong = [
+        other
+        for other in imports(MODULES["polyactors.service"])
+        if any(is_in(other, module) for module in (*TOP, "polyactors.terminal", "polyactors.venue"))
+    ]
+    assert not wrong
+
+
+def test_private_names_of_trio_websocket_are_touched_in_one_module() -> None:
+    for name, path in MODULES.items():
+        if name != "polyactors.transport":
+            assert "_reader_task" not in path.read_text(), name
+            assert "_recv_channel" not in path.read_text(), name
+
+
+def test_the_source_roots_are_no_packages() -> None:
+    assert not (ROOT / "actors" / "__init__.py").exists()
+    assert not (ROOT / "supervisor" / "__init__.py").exists()
