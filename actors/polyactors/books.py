@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 
 import trio
-from polysupervisor import Address, Context
 
 from polyactors.feed import Feed
-from polyactors.messages import FetchBook, Resync, RestBook, ShardMessage
+from polyactors.messages import FetchBook, RestBook, Resync, ShardMessage
 from polyactors.shard import BookShard, Send
+from polysupervisor import Address, Context
 
 MAILBOX_BATCHES = 1024
 """Parsed batches that may wait; then the parser waits, and at last the socket is not read."""

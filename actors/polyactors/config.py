@@ -37,7 +37,9 @@ def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> Non
 
 
 def _number(default: float, help_text: str, **metadata: Any) -> Any:
-    return attrs.field(default=default, validator=_positive, metadata={"help": help_text} | metadata)
+    return attrs.field(
+        default=default, validator=_positive, metadata={"help": help_text} | metadata
+    )
 
 
 @frozen(kw_only=True)

@@ -16,10 +16,9 @@ The procedure of a session, after PROTOCOL.md sections 1 and 8:
 from collections.abc import Awaitable, Callable
 
 import trio
-from polysupervisor import Address, Context
 
-from polyactors.connects import PROVEN_SECONDS
 from polyactors.config import STABLE_SESSION_SECONDS
+from polyactors.connects import PROVEN_SECONDS
 from polyactors.environment import log
 from polyactors.errors import SessionFailed
 from polyactors.feed import STOPPING, Feed
@@ -34,8 +33,7 @@ from polyactors.messages import (
 )
 from polyactors.protocol.subscription import PING, resubscribe_frames, subscribe_frames
 from polyactors.transport import Target, WebSocket, connect_websocket
-
-
+from polysupervisor import Address, Context
 
 _Work = Callable[[WebSocket], Awaitable[None]]
 
@@ -125,6 +123,8 @@ class _Session:
             await work(websocket)
         except SessionFailed as failure:
             self._fail(failure, scope)
+        except trio.EndOfChannel:
+            pass  # stop was requested and the control mailbox is empty: _watch_stop ends us
 
     async def _watch_stop(self, scope: trio.CancelScope) -> None:
         await self._ctx.stop_requested.wait()

@@ -9,7 +9,6 @@ from functools import partial
 
 import attrs
 import trio
-from polysupervisor import ChildSpec, Context, Shutdown, run_app
 
 from polyactors.book.trust import TrustState
 from polyactors.config import Settings
@@ -23,6 +22,7 @@ from polyactors.transport import Network
 from polyactors.venue.exchange import Venue
 from polyactors.venue.faults import FaultRecord, FaultSchedule
 from polyactors.venue.server import Endpoints, serve_venue
+from polysupervisor import ChildSpec, Context, Shutdown, run_app
 
 DATA_DEADLINE_SECONDS = 3.0
 PING_INTERVAL_SECONDS = 1.0
@@ -147,10 +147,10 @@ class FaultTracker:
                     self._recovered(record, service)
 
     def _is_over(self, record: FaultRecord, service: Service) -> bool:
-        now = trio.current_time()
-        over = record.started + record.seconds
-        if now < over or (record.id not in self._disturbed and now < over + UNFELT_SECONDS):
-            return False
+        if record.id not in self._disturbed:
+            # A fault can pass unfelt, like frames that are late but complete and in order.
+            unfelt_at = record.started + record.seconds + UNFELT_SECONDS
+            return trio.current_time() >= unfelt_at
         tokens = record.tokens or service.tokens
         return all(service.trust(token).state is TrustState.LIVE for token in tokens)
 

@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from polysupervisor import Context
 
 from polyactors.environment import log
 from polyactors.errors import UsageError
 from polyactors.protocol.rest import MarketListing
 from polyactors.rest import MARKETS_PER_PAGE, RestClient
+from polysupervisor import Context
 
 TOP_MAX = 5000
 PAGES_MAX = 100
@@ -58,7 +58,7 @@ def parse_market(text: str) -> str:
         return text.lower()
     if "://" in text:
         parts = [part for part in urlsplit(text).path.split("/") if part]
-        if len(parts) >= 2 and parts[-2] in ("event", "market") or len(parts) >= 3:
+        if (len(parts) >= 2 and parts[-2] in ("event", "market")) or len(parts) >= 3:
             text = parts[-1]
         else:
             raise UsageError(f"{text!r} is not the URL of a market; expected …/event/SLUG")

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import trio
-from polysupervisor import Address
 
 from polyactors.book.orderbook import OrderBook
 from polyactors.book.reading import BookReading
@@ -18,6 +17,7 @@ from polyactors.book.trust import StaleReason, Trust, TrustState
 from polyactors.environment import Environment
 from polyactors.events import Event, FeedDown, FeedUp
 from polyactors.messages import ControlMessage, ShardMessage
+from polysupervisor import Address
 
 if TYPE_CHECKING:
     from polyactors.shard import BookShard
@@ -29,8 +29,8 @@ STOPPING = "stopping"
 class Feed:
     """One connection's worth of tokens."""
 
-    def __init__(self, id: str, tokens: Sequence[str], env: Environment) -> None:
-        self.id = id
+    def __init__(self, feed_id: str, tokens: Sequence[str], env: Environment) -> None:
+        self.id = feed_id
         self.tokens = tuple(tokens)
         self.env = env
         self.trust: dict[str, Trust] = {token: Trust() for token in tokens}

@@ -9,17 +9,16 @@ rule does the rest.
 from math import inf
 
 import trio
-from polysupervisor import Address, Context
 
 from polyactors.feed import Feed
 from polyactors.messages import (
     Abort,
     ControlMessage,
     HeartbeatMessage,
-    PongReceived,
     SendPing,
     SessionOpened,
 )
+from polysupervisor import Address, Context
 
 
 async def run_heartbeat(
@@ -43,7 +42,7 @@ async def run_heartbeat(
         for message in messages:
             if isinstance(message, SessionOpened):
                 pulse.begin(message.epoch, now)
-            elif isinstance(message, PongReceived) and message.epoch == pulse.epoch:
+            elif message.epoch == pulse.epoch:
                 pulse.pong()
         if pulse.epoch is None or pulse.epoch != feed.epoch:
             pulse.end()

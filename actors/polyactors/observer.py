@@ -2,10 +2,9 @@
 
 from collections.abc import Callable
 
-from polysupervisor import Context, Event, EventKind, Subscription
-
 from polyactors.environment import Environment, log
 from polyactors.events import ActorRestarted
+from polysupervisor import Context, Event, EventKind, Subscription
 
 FEEDS_PATH = "root/core/feeds/"
 

@@ -7,7 +7,6 @@ market data moves the feed's data clock, and too many unreadable frames end the 
 from collections.abc import Callable, Iterable
 
 from attrs import frozen
-from polysupervisor import Address, Context
 
 from polyactors.book.trust import StaleReason
 from polyactors.environment import log
@@ -37,6 +36,7 @@ from polyactors.protocol.events import (
     Unreadable,
 )
 from polyactors.statistics import Statistics, count_name
+from polysupervisor import Address, Context
 
 MAILBOX_BATCHES = 1024
 BATCHES_PER_WAKE_MAX = 64

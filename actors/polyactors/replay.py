@@ -8,7 +8,7 @@ can be asked again, so a token that desynchronised waits for the next `book` in 
 import gzip
 import sys
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
@@ -16,6 +16,16 @@ from typing import BinaryIO, cast
 
 import trio
 from attrs import Factory, define, frozen
+
+from polyactors.book.numbers import to_text
+from polyactors.books import run_shard
+from polyactors.config import Settings
+from polyactors.environment import Environment
+from polyactors.errors import UsageError
+from polyactors.feed import Feed
+from polyactors.messages import Frames, ShardMessage
+from polyactors.parser import run_parser
+from polyactors.shard import BookShard, Send
 from polysupervisor import (
     Address,
     ChildSpec,
@@ -27,16 +37,6 @@ from polysupervisor import (
     Strategy,
     Supervisor,
 )
-
-from polyactors.book.numbers import to_text
-from polyactors.books import run_shard
-from polyactors.config import Settings
-from polyactors.environment import Environment
-from polyactors.errors import UsageError
-from polyactors.feed import Feed
-from polyactors.messages import Frames, ShardMessage
-from polyactors.parser import run_parser
-from polyactors.shard import BookShard, Send
 
 LINES_PER_BATCH = 256
 LINE_BYTES_MAX = 64 * 2**20
@@ -181,8 +181,8 @@ async def replay_files(
             ),
             ChildSpec[Frames](
                 id="parser",
-                factory=lambda: lambda ctx: run_parser(
-                    ctx, feed, shard_address(), on_unreadable=on_unreadable
+                factory=lambda: (
+                    lambda ctx: run_parser(ctx, feed, shard_address(), on_unreadable=on_unreadable)
                 ),
                 mailbox=MailboxSpec(size=MAILBOX_BATCHES),
                 shutdown=DRAIN,
@@ -244,15 +244,15 @@ def _next_lines(path: str, file: BinaryIO) -> list[bytes]:
 
 
 @contextmanager
-def _open(path: str) -> Iterator[BinaryIO]:
+def _open(path: str) -> Generator[BinaryIO, None, None]:
     """The file, unpacked. Raises UsageError when it cannot be opened."""
     try:
         if path.endswith(".gz"):
-            file = cast("BinaryIO", gzip.open(path, "rb"))
+            file = cast("BinaryIO", gzip.open(path, "rb"))  # noqa: SIM115 - closed below
         elif path.endswith(".zst"):
             file = _open_zst(path)
         else:
-            file = Path(path).open("rb")
+            file = Path(path).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
     with file:
@@ -266,7 +266,9 @@ def _open_zst(path: str) -> BinaryIO:
         return cast("BinaryIO", zstd.open(path, "rb"))
     import zstandard
 
-    return cast("BinaryIO", zstandard.open(path, "rb"))
+    # Its type stub leaves the path's type open.
+    opener = cast("Callable[[str, str], BinaryIO]", zstandard.open)  # pyright: ignore[reportUnknownMemberType]
+    return opener(path, "rb")
 
 
 def _report(feed: Feed, shard: BookShard) -> ReplayReport:

@@ -21,21 +21,6 @@ from typing import Any
 
 import trio
 from attrs import frozen
-from polysupervisor import (
-    Address,
-    Backoff,
-    ChildSpec,
-    DynamicSupervisor,
-    EventBus,
-    Intensity,
-    MailboxSpec,
-    Overflow,
-    Restart,
-    Shutdown,
-    Strategy,
-    Supervisor,
-    SupervisorEscalation,
-)
 
 from polyactors import books, parser
 from polyactors.book.reading import BookReading
@@ -70,6 +55,21 @@ from polyactors.snapshots import run_snapshots
 from polyactors.statistics import Statistics
 from polyactors.stream import QUEUE_EVENTS_MAX, Subscription
 from polyactors.transport import Network, Target
+from polysupervisor import (
+    Address,
+    Backoff,
+    ChildSpec,
+    DynamicSupervisor,
+    EventBus,
+    Intensity,
+    MailboxSpec,
+    Overflow,
+    Restart,
+    Shutdown,
+    Strategy,
+    Supervisor,
+    SupervisorEscalation,
+)
 
 RUNTIME_EVENTS_MAX = 4096
 FEED_SHUTDOWN = Shutdown(grace=2.0, kill=2.0)
@@ -234,8 +234,8 @@ class Service:
     ) -> Supervisor:
         observer: ChildSpec[object] = ChildSpec(
             id="observer",
-            factory=lambda: lambda ctx: run_observer(
-                ctx, self._runtime_events, self.env, self._feed_gave_up
+            factory=lambda: (
+                lambda ctx: run_observer(ctx, self._runtime_events, self.env, self._feed_gave_up)
             ),
             shutdown=Shutdown(grace=0.0),
         )
@@ -277,8 +277,10 @@ class Service:
             children.append(
                 ChildSpec(
                     id="discovery",
-                    factory=lambda: lambda ctx: run_discovery(
-                        ctx, self._wanted, self._rest, self.follow, self.fail
+                    factory=lambda: (
+                        lambda ctx: run_discovery(
+                            ctx, self._wanted, self._rest, self.follow, self.fail
+                        )
                     ),
                     restart=Restart.TRANSIENT,
                     backoff=Backoff(min=1.0, max=BACKOFF_SECONDS_MAX),
@@ -342,15 +344,17 @@ class Service:
 
         connection: ChildSpec[ControlMessage] = ChildSpec(
             id="connection",
-            factory=lambda: lambda ctx: run_connection(
-                ctx, feed, address("parser"), address("heartbeat")
+            factory=lambda: (
+                lambda ctx: run_connection(ctx, feed, address("parser"), address("heartbeat"))
             ),
             backoff=Backoff(
                 min=BACKOFF_SECONDS_MIN, max=BACKOFF_SECONDS_MAX, jitter=1.0, reset_after=inf
             ),
             expected=(SessionFailed,),
             mailbox=MailboxSpec(
-                size=CONTROL_KEYS_MAX, overflow=Overflow.COALESCE, key=_control_key,
+                size=CONTROL_KEYS_MAX,
+                overflow=Overflow.COALESCE,
+                key=_control_key,
                 keep_on_restart=False,
             ),
             shutdown=FEED_SHUTDOWN,
@@ -363,8 +367,10 @@ class Service:
         )
         parse: ChildSpec[Frames] = ChildSpec(
             id="parser",
-            factory=lambda: lambda ctx: run_parser(
-                ctx, feed, self._shards[feed.id], address("heartbeat"), address("connection")
+            factory=lambda: (
+                lambda ctx: run_parser(
+                    ctx, feed, self._shards[feed.id], address("heartbeat"), address("connection")
+                )
             ),
             mailbox=MailboxSpec(size=parser.MAILBOX_BATCHES, keep_on_restart=False),
             shutdown=FEED_SHUTDOWN,

@@ -31,7 +31,7 @@ from polyactors.events import (
     TrustChanged,
 )
 from polyactors.feed import Feed
-from polyactors.messages import FetchBook, Missed, Parsed, Resync, RestBook
+from polyactors.messages import FetchBook, Missed, Parsed, RestBook, Resync
 from polyactors.protocol.events import (
     BookSnapshot,
     LastTradePrice,
@@ -206,8 +206,7 @@ class BookShard:
                 for timestamp_ms, ready in state.splice.accept(event.timestamp_ms, change):
                     self._apply_change(state, ready, timestamp_ms, now)
                     touched[state.token] = state
-                if state.splice is not None and state.splice.joined:
-                    state.splice = None
+                self._drop_joined_splice(state)
             elif self._feed.trust[state.token].state is TrustState.LIVE:
                 self._apply_change(state, change, event.timestamp_ms, now)
                 touched[state.token] = state
@@ -218,6 +217,11 @@ class BookShard:
         for state in touched.values():
             if self._feed.trust[state.token].state is TrustState.LIVE:
                 self._update(state, "delta", is_behind)
+
+    def _drop_joined_splice(self, state: TokenBook) -> None:
+        # Asked anew: applying a change may have ended the splice with the book's trust.
+        if state.splice is not None and state.splice.joined:
+            state.splice = None
 
     def _apply_change(
         self, state: TokenBook, change: LevelChange, timestamp_ms: int, now: float

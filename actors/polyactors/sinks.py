@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import trio
-from polysupervisor import ChildSpec, Context, Shutdown
 
 from polyactors.environment import log
 from polyactors.errors import UsageError
 from polyactors.events import to_json
 from polyactors.stream import Subscription
+from polysupervisor import ChildSpec, Context, Shutdown
 
 if TYPE_CHECKING:
     from polyactors.service import Service

@@ -6,13 +6,13 @@ requests per 10 s); past them the exchange does not refuse but queues, and answe
 """
 
 import trio
-from polysupervisor import Address, Context
 
 from polyactors.environment import log
 from polyactors.errors import RestFailed
 from polyactors.messages import FetchBook, RestBook, ShardMessage
 from polyactors.protocol.events import BookSnapshot
 from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient
+from polysupervisor import Address, Context
 
 REQUEST_INTERVAL_SECONDS = 0.25
 SINGLE_REQUESTS_MAX = 20

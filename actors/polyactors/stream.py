@@ -8,6 +8,7 @@ stands where they were. Trades and trust changes are therefore never lost silent
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from typing import Self
 
 import trio
 
@@ -89,7 +90,7 @@ class Subscription:
         await trio.lowlevel.checkpoint()
         return self._events.popleft()
 
-    def __enter__(self) -> "Subscription":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

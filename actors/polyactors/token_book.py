@@ -30,7 +30,8 @@ class TokenBook:
 
     __slots__ = (
         "attempts", "book", "buffer", "due_seconds", "expects_book", "group", "inputs",
-        "last_cause", "live_since_seconds", "market", "must_prove", "splice", "step", "token", "why",
+        "last_cause", "live_since_seconds", "market", "must_prove", "splice", "step", "token",
+        "why",
     )  # fmt: skip
 
     def __init__(self, token: str) -> None:

@@ -42,7 +42,7 @@ async def run_app(root: Supervisor, *, signals: Sequence[int] = (SIGINT, SIGTERM
             except SupervisorEscalation as error:
                 _log.critical("%s", error)
                 code = EXIT_ESCALATION
-            except Exception as error:
+            except (Exception, KeyboardInterrupt, SystemExit) as error:
                 failure = error
             if running.cancelled_caught:
                 code = EXIT_CANCELLED
@@ -53,7 +53,11 @@ async def run_app(root: Supervisor, *, signals: Sequence[int] = (SIGINT, SIGTERM
 
 
 async def _obey(received: AsyncIterator[int], root: Supervisor, running: trio.CancelScope) -> None:
-    await anext(received)
-    root.stop()
-    await anext(received)
-    running.cancel(reason="second signal")
+    # Further signals are taken and ignored: one left over would be raised again at the end.
+    first = True
+    async for _ in received:
+        if first:
+            root.stop()
+        else:
+            running.cancel(reason="second signal")
+        first = False

@@ -9,9 +9,7 @@ from polyactors.heartbeat import Pulse
 
 
 def make_pulse(ping: float = 10.0, pong: float = 25.0, data: float = 30.0) -> Pulse:
-    return Pulse(
-        ping_interval_seconds=ping, pong_deadline_seconds=pong, data_deadline_seconds=data
-    )
+    return Pulse(ping_interval_seconds=ping, pong_deadline_seconds=pong, data_deadline_seconds=data)
 
 
 def test_nothing_is_due_without_a_session() -> None:

@@ -1,7 +1,5 @@
 """Every decision about a book, without a clock, a socket or a task."""
 
-from collections.abc import Callable
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +11,7 @@ from polyactors.config import Settings
 from polyactors.environment import Environment
 from polyactors.events import BookUpdated, Event, Gap, TradePrinted, TrustChanged
 from polyactors.feed import Feed
-from polyactors.messages import FetchBook, Missed, Parsed, Resync, RestBook
+from polyactors.messages import FetchBook, Missed, Parsed, RestBook, Resync
 from polyactors.protocol.events import (
     BookSnapshot,
     LastTradePrice,
@@ -22,7 +20,7 @@ from polyactors.protocol.events import (
     PriceChange,
     TickSizeChange,
 )
-from polyactors.shard import RESYNC_BACKOFF_SECONDS_MAX, REST_PATIENCE_SECONDS, BookShard
+from polyactors.shard import REST_PATIENCE_SECONDS, RESYNC_BACKOFF_SECONDS_MAX, BookShard
 
 MARKET = "0x" + "ab" * 32
 YES, NO = "1111", "2222"
@@ -199,9 +197,7 @@ def test_a_cross_that_outlives_its_group_is_a_desync(live: Bench) -> None:
 @pytest.mark.parametrize(("bid", "ask"), [("0", "1")])
 def test_empty_sides_are_stated_as_zero_and_one(live: Bench, bid: str, ask: str) -> None:
     removals = [change("0.4", "0", bid=bid, ask=ask), change("0.5", "0", bid=bid, ask=ask)]
-    removals += [
-        change(price, "0", side=Side.ASK, bid=bid, ask=ask) for price in ("0.6", "0.7")
-    ]
+    removals += [change(price, "0", side=Side.ASK, bid=bid, ask=ask) for price in ("0.6", "0.7")]
     live.feed_in(delta(*removals))
     live.wait(1.0)
     assert live.state() == (TrustState.LIVE, None)
@@ -287,9 +283,7 @@ def test_a_rest_book_is_spliced_into_the_deltas_by_hash() -> None:
         delta(change("0.43", "3", book_hash="g3"), at=1003),
     )
     truth_at_g2 = (("0.4", "10"), ("0.41", "1"), ("0.42", "2"), ("0.5", "20"))
-    bench.shard.rest_book(
-        answer(book(bids=truth_at_g2, book_hash="g2", at=1002)), bench.now
-    )
+    bench.shard.rest_book(answer(book(bids=truth_at_g2, book_hash="g2", at=1002)), bench.now)
     assert bench.state() == (TrustState.LIVE, None)
     prices = [str(level.price) for level in bench.shard.books[YES].book.bids]
     assert prices == ["0.5", "0.43", "0.42", "0.41", "0.4"]
@@ -300,9 +294,7 @@ def test_a_rest_book_is_spliced_into_the_deltas_by_hash() -> None:
 
 def test_a_rest_book_ahead_of_the_stream_holds_back_what_it_knows_already() -> None:
     bench = fetched()
-    bench.shard.rest_book(
-        answer(book(bids=(("0.5", "20"),), book_hash="g2", at=1002)), bench.now
-    )
+    bench.shard.rest_book(answer(book(bids=(("0.5", "20"),), book_hash="g2", at=1002)), bench.now)
     bench.feed_in(delta(change("0.41", "1", book_hash="g1"), at=1001))
     bench.feed_in(delta(change("0.41", "0", book_hash="g2"), at=1002))
     assert bench.shard.books[YES].book.bid_count == 1
@@ -326,7 +318,16 @@ def test_a_rest_book_that_the_next_group_contradicts_is_a_desync() -> None:
     bench = fetched()
     snapshot = book(book_hash="g2", at=1002)
     known = BookSnapshot(
-        snapshot.token, MARKET, snapshot.bids, snapshot.asks, "g2", 1002, "0.001", "0.500", "5", False
+        snapshot.token,
+        MARKET,
+        snapshot.bids,
+        snapshot.asks,
+        "g2",
+        1002,
+        "0.001",
+        "0.500",
+        "5",
+        False,
     )
     bench.shard.rest_book(answer(known), bench.now)
     bench.feed_in(delta(change("0.41", "1", book_hash="not its hash"), at=1003))
@@ -429,15 +430,49 @@ Step = tuple[str, int]
 STEPS = ("up", "down", "book", "delta", "wrong delta", "gap", "wait", "rest", "no rest", "restart")
 
 
+def take(bench: Bench, what: str, number: int, clock: int, epoch: int) -> None:
+    """One step of what the exchange, REST or the parser may do inside a live session."""
+    token = (YES, NO)[number % 2]
+    book_hash = f"h{clock}"
+    if what == "book":
+        bench.feed_in(book(token, book_hash=book_hash, at=clock), epoch=epoch)
+    elif what in ("delta", "wrong delta"):
+        size, bid = (str(number), "0.5") if what == "delta" else ("1", "0.9")
+        entry = change("0.3", size, token=token, book_hash=book_hash, bid=bid)
+        bench.feed_in(delta(entry, at=clock), epoch=epoch)
+    elif what == "gap":
+        bench.feed_in(Missed((token,), StaleReason.PARSE_FAILURE), epoch=epoch)
+    elif what in ("rest", "no rest"):
+        snapshot = book(token, at=clock) if what == "rest" else None
+        unknown = snapshot is None and number == 3
+        bench.shard.rest_book(RestBook("feed-0", epoch, token, snapshot, unknown), bench.now)
+
+
+def check_stream(bench: Bench, shown: dict[str, TrustState]) -> None:
+    """What a reader was told must be consistent, event by event; `shown` is what it knows."""
+    for event in bench.events():
+        if isinstance(event, TrustChanged):
+            assert event.previous is shown[event.token]
+            assert event.state in TRANSITIONS[event.previous]
+            assert (event.reason is not None) == (event.state is TrustState.STALE)
+            shown[event.token] = event.state
+        elif isinstance(event, BookUpdated):
+            # An update that a reader sees is one of a book that it was told is LIVE.
+            assert shown[event.token] is TrustState.LIVE
+            if event.settled and event.best_bid is not None and event.best_ask is not None:
+                assert event.best_bid < event.best_ask
+    for name in (YES, NO):
+        assert shown[name] is bench.feed.trust[name].state
+        best = bench.shard.books[name].book.best_ask_units
+        assert best is None or 0 < best < PRICE_ONE
+
+
 @given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 3)), max_size=60))
 def test_trust_keeps_its_table_and_only_live_books_are_updated(steps: list[Step]) -> None:
     bench = Bench()
     epoch = 0
-    clock = 1000
     shown: dict[str, TrustState] = {YES: TrustState.EMPTY, NO: TrustState.EMPTY}
-    for what, number in steps:
-        token = (YES, NO)[number % 2]
-        clock += 1
+    for clock, (what, number) in enumerate(steps, 1000):
         if what == "up" and bench.feed.epoch is None:
             epoch += 1
             bench.up(epoch)
@@ -451,54 +486,15 @@ def test_trust_keeps_its_table_and_only_live_books_are_updated(steps: list[Step]
         elif what == "wait":
             bench.wait((0.1, 0.3, 11.0, 40.0)[number])
         elif bench.feed.epoch is not None:
-            actions: dict[str, Callable[[], None]] = {
-                "book": lambda: bench.feed_in(
-                    book(token, book_hash=f"h{clock}", at=clock), epoch=epoch
-                ),
-                "delta": lambda: bench.feed_in(
-                    delta(change("0.3", str(number), token=token, book_hash=f"h{clock}"), at=clock),
-                    epoch=epoch,
-                ),
-                "wrong delta": lambda: bench.feed_in(
-                    delta(
-                        change("0.3", "1", token=token, book_hash=f"h{clock}", bid="0.9"), at=clock
-                    ),
-                    epoch=epoch,
-                ),
-                "gap": lambda: bench.feed_in(
-                    Missed((token,), StaleReason.PARSE_FAILURE), epoch=epoch
-                ),
-                "rest": lambda: bench.shard.rest_book(
-                    RestBook("feed-0", epoch, token, book(token, at=clock), False), bench.now
-                ),
-                "no rest": lambda: bench.shard.rest_book(
-                    RestBook("feed-0", epoch, token, None, number == 3), bench.now
-                ),
-            }
-            if what in actions:
-                actions[what]()
-        for event in bench.events():
-            if isinstance(event, TrustChanged):
-                assert event.previous is shown[event.token]
-                assert event.state in TRANSITIONS[event.previous]
-                assert (event.reason is not None) == (event.state is TrustState.STALE)
-                shown[event.token] = event.state
-            elif isinstance(event, BookUpdated):
-                # An update that a reader sees is one of a book that it was told is LIVE.
-                assert shown[event.token] is TrustState.LIVE
-                if event.settled and event.best_bid is not None and event.best_ask is not None:
-                    assert event.best_bid < event.best_ask
+            take(bench, what, number, clock, epoch)
+        check_stream(bench, shown)
+        if bench.feed.epoch is None:
+            continue
+        # In a live session every token is LIVE, or something is due that goes on with it.
         for name in (YES, NO):
-            assert shown[name] is bench.feed.trust[name].state
-            held = bench.shard.books[name].book
-            best = held.best_ask_units
-            assert best is None or 0 < best < PRICE_ONE
-        if bench.feed.epoch is not None:
-            # In a live session every token is LIVE, or something is due that goes on with it.
-            for name in (YES, NO):
-                state, reason = bench.state(name)
-                assert (
-                    state is TrustState.LIVE
-                    or reason is StaleReason.UNKNOWN_TOKEN
-                    or bench.shard.next_due() < float("inf")
-                )
+            state, reason = bench.state(name)
+            assert (
+                state is TrustState.LIVE
+                or reason is StaleReason.UNKNOWN_TOKEN
+                or bench.shard.next_due() < float("inf")
+            )

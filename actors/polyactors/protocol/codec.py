@@ -130,21 +130,24 @@ class _Found:
         try:
             self.events.append(hook(modern, message))
         except (ValueError, KeyError) as error:
-            if message is not PriceChange or not self._salvage(modern):
+            if message is not PriceChange:
                 self._fail(event_type, _sentence(error), wire)
+                return
+            if not self._salvage(wire, modern):
                 return
         if not _has_known_names_only(event_type, wire):
             self._note_unknown_fields(event_type, wire)
 
-    def _salvage(self, modern: Wire) -> bool:
+    def _salvage(self, wire: Wire, modern: Wire) -> bool:
         """Keep the good entries of a price_change that has bad ones.
 
-        Returns False when it is the message around them that is bad.
+        Returns False when it is the message around them that is bad: then none is kept.
         """
         _, _, hook = _HOOKS["price_change"]
         try:
             hook({**modern, "price_changes": []}, PriceChange)
-        except (ValueError, KeyError):
+        except (ValueError, KeyError) as error:
+            self._fail("price_change", _sentence(error), wire)
             return False
         good: list[object] = []
         around = tokens_in({"asset_id": modern.get("asset_id")})

@@ -5,7 +5,7 @@ from itertools import pairwise
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyactors.book.numbers import PRICE_ONE, Side
@@ -115,6 +115,7 @@ def test_levels_off_a_coarser_grid_stay() -> None:
     assert step.after[YES].hash != step.before[YES].hash
 
 
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32), anchor_cents=st.integers(3, 97), fine=st.booleans())
 def test_every_step_leaves_a_sound_book(seed: int, anchor_cents: int, fine: bool) -> None:
     flow = make_flow(seed, anchor_cents, FINE_TICK if fine else COARSE_TICK)
@@ -133,6 +134,7 @@ def test_every_step_leaves_a_sound_book(seed: int, anchor_cents: int, fine: bool
         assert yes.hash != step.before[YES].hash
 
 
+@settings(max_examples=30, deadline=None)
 @given(seed=st.integers(0, 2**32))
 def test_shares_are_neither_made_nor_lost(seed: int) -> None:
     """What rests after a step is what rested, and was placed, minus what was matched twice."""

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyactors.venue import Venue
@@ -88,6 +88,7 @@ def make_venue(seed: int, markets: int = 2) -> Venue:
     return Venue(seed=seed, markets=markets, now_ms=lambda: next(clock) // 3)
 
 
+@settings(max_examples=25, deadline=None)
 @given(seed=SEEDS)
 def test_replaying_the_wire_gives_the_books_of_rest_at_every_group_end(seed: int) -> None:
     venue = make_venue(seed)
@@ -102,6 +103,7 @@ def test_replaying_the_wire_gives_the_books_of_rest_at_every_group_end(seed: int
             assert replica.levels(token) == (book["bids"], book["asks"])
 
 
+@settings(max_examples=25, deadline=None)
 @given(seed=SEEDS)
 def test_every_stated_hash_and_top_is_that_of_the_final_state(seed: int) -> None:
     venue = make_venue(seed)
@@ -127,6 +129,7 @@ def test_every_stated_hash_and_top_is_that_of_the_final_state(seed: int) -> None
                 assert Decimal(message["spread"]) == Decimal(shown[1]) - Decimal(shown[0])
 
 
+@settings(max_examples=25, deadline=None)
 @given(seed=SEEDS)
 def test_the_two_entries_of_a_price_change_mirror_each_other(seed: int) -> None:
     venue = make_venue(seed, markets=1)
@@ -273,7 +276,7 @@ def test_token_ids_are_decimal_and_of_the_seed() -> None:
     tokens = Venue(seed=1, markets=50).tokens
     assert len(set(tokens)) == 100
     assert all(token.isdigit() and len(token) <= 78 for token in tokens)
-    assert any(len(token) == 78 for token in tokens) or any(len(t) == 77 for t in tokens)
+    assert max(map(len, tokens)) >= 77, "longer than any machine integer"
     assert tokens[:4] == Venue(seed=1, markets=2).tokens
     assert not set(tokens) & set(Venue(seed=2, markets=50).tokens)
 

@@ -1,0 +1,240 @@
+"""The command line: arguments to values, values to a command, errors to exit codes.
+
+Nothing heavy is imported before a command runs, so that `--help` comes at once. Exit codes:
+0 clean, 2 usage or configuration, 3 a replay found a desync, 70 the root supervisor gave up,
+130 a second signal.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from typing import IO, Any, NoReturn
+
+from attrs import frozen
+
+from polyactors import __version__, options
+from polyactors.errors import UsageError
+from polyactors.options import Option, collect
+
+EXIT_CLEAN = 0
+EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
+PRECEDENCE = """\
+Every option can also be set in the environment: POLYACTORS_WS_URL for --ws-url,
+POLYACTORS_TOKEN="ID,ID" for --token, POLYACTORS_FAULTS=no for --no-faults. The command line
+comes before the environment."""
+FILE_HELP = """\
+The file of --config comes last. Its keys are the names of the options with _ for -, and
+tokens and markets, which are lists:
+  markets = ["will-it-rain"]
+  top = 5
+  data_deadline_seconds = 20
+  events = "events.jsonl"
+"""
+EXIT_CODES = """\
+Exit codes: 0 clean, 2 usage or configuration, 3 a replay found a desync, 70 gave up,
+130 second signal."""
+
+
+@frozen
+class Command:
+    """A sub-command: what it is for, and which options it has, in groups."""
+
+    name: str
+    help: str
+    example: str
+    groups: tuple[tuple[str, tuple[Option, ...]], ...]
+    epilog: str = PRECEDENCE
+    takes_files: bool = False
+
+    @property
+    def options(self) -> tuple[Option, ...]:
+        """All its options."""
+        return tuple(option for _, group in self.groups for option in group)
+
+
+COMMANDS = {
+    command.name: command
+    for command in (
+        Command(
+            "run",
+            "stream live order books (the default)",
+            "polyactors run --market will-it-rain --events events.jsonl",
+            (
+                ("what to follow", options.FOLLOW),
+                ("output", options.OUTPUT + options.LOGGING),
+                ("settings", options.CONFIG + options.SETTINGS),
+            ),
+            f"{PRECEDENCE}\n{FILE_HELP}",
+        ),
+        Command(
+            "demo",
+            "the same service against an exchange in this process that misbehaves; no network",
+            "polyactors demo --seconds 30 --seed 1",
+            (
+                ("the exchange", options.EXCHANGE + options.DEMO_FAULTS),
+                ("output", options.OUTPUT + options.LOGGING),
+            ),
+        ),
+        Command(
+            "venue",
+            "that exchange alone, on two ports; its first line is the options for `run`",
+            "polyactors venue --port 8001 --rest-port 8002 --faults",
+            (
+                ("the exchange", options.EXCHANGE + options.VENUE_FAULTS),
+                ("where", options.LISTEN),
+                ("output", options.LOGGING),
+            ),
+        ),
+        Command(
+            "replay",
+            "recorded frames, one a line, through the same actors",
+            "polyactors replay recorded.jsonl.gz --json",
+            (("output", options.REPORT + options.LOGGING),),
+            takes_files=True,
+        ),
+    )
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message.removeprefix('argument ')}; see `{self.prog} --help`")
+
+
+def make_parser(command: Command) -> argparse.ArgumentParser:
+    """The parser of one sub-command; values stay text, what is not given is absent."""
+    parser = _Parser(
+        prog=f"polyactors {command.name}",
+        description=f"{command.help}.\n\nExample: {command.example}",
+        epilog=command.epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        argument_default=argparse.SUPPRESS,
+        allow_abbrev=False,
+    )
+    if command.takes_files:
+        parser.add_argument(
+            "files", metavar="FILE", nargs="+", help="one WebSocket frame a line; .gz, .zst too"
+        )
+    for title, group in command.groups:
+        arguments = parser.add_argument_group(title)
+        for option in group:
+            _add(arguments, option)
+    return parser
+
+
+def _add(arguments: "argparse._ArgumentGroup", option: Option) -> None:
+    text = option.help.replace("%", "%%")
+    if option.kind is bool:
+        state = "on" if option.default else "off"
+        arguments.add_argument(
+            option.flag, action=argparse.BooleanOptionalAction, help=f"{text} (default {state})"
+        )
+        return
+    if option.choices:
+        text += f": {', '.join(option.choices)}"
+    if option.default is not None:
+        shown = f"{option.default:g}" if option.kind is float else option.default
+        text += f" (default {shown})"
+    arguments.add_argument(
+        option.flag,
+        metavar=option.metavar,
+        help=text,
+        action="append" if option.is_repeatable else "store",
+    )
+
+
+def make_main_parser() -> argparse.ArgumentParser:
+    """The parser that stands before the sub-commands: it only explains."""
+    lines = [f"  {command.name:8}{command.help}" for command in COMMANDS.values()]
+    lines += ["", "examples:"]
+    lines += [f"  {command.example}" for command in COMMANDS.values()]
+    parser = _Parser(
+        prog="polyactors",
+        usage="polyactors [--version] [-h] [COMMAND] [OPTION …]",
+        description="Correct, live Polymarket order books from a supervised stream.\n\ncommands:\n"
+        + "\n".join(lines),
+        epilog=f"`polyactors COMMAND --help` lists the options of a command.\n{EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"polyactors {__version__}")
+    return parser
+
+
+def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """The command and its values, from every source. Raises UsageError, SystemExit for --help."""
+    first = argv[0] if argv else ""
+    if first in ("-h", "--help", "--version"):
+        make_main_parser().parse_args(argv[:1])
+    if first in COMMANDS:
+        argv = argv[1:]
+    elif first and not first.startswith("-"):
+        known = ", ".join(COMMANDS)
+        raise UsageError(f"there is no command {first!r}; the commands are {known}")
+    command = COMMANDS[first if first in COMMANDS else "run"]
+    given = vars(make_parser(command).parse_args(argv))
+    files = given.pop("files", None)
+    values = collect(command.options, given)
+    return command.name, values if files is None else values | {"files": files}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command and return the exit code; a user's mistake is one line on standard error."""
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except SystemExit as request:  # --help and --version
+        return _flushed(request.code if isinstance(request.code, int) else EXIT_CLEAN)
+    except BaseException as error:
+        return _explain(error)
+    return code
+
+
+def _run(argv: Sequence[str]) -> int:
+    name, values = parse(argv)
+    from polyactors import run  # only now: it brings Trio and all the rest
+
+    return run.COMMANDS[name](values)
+
+
+def _flushed(code: int) -> int:
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        silence(sys.stdout)
+    return code
+
+
+def _explain(error: BaseException) -> int:
+    """Exit code of an error that ended a command; what is no user's mistake goes on."""
+    causes = list(_leaves(error))
+    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
+        return EXIT_INTERRUPTED
+    if all(isinstance(cause, BrokenPipeError) for cause in causes):
+        silence(sys.stdout)
+        return EXIT_CLEAN
+    if all(isinstance(cause, UsageError) for cause in causes):
+        print(f"polyactors: {causes[0]}", file=sys.stderr)
+        return EXIT_USAGE
+    raise error
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        group: BaseExceptionGroup[BaseException] = error
+        for member in group.exceptions:
+            yield from _leaves(member)
+    else:
+        yield error
+
+
+def silence(stream: IO[str]) -> None:
+    """Point a stream whose reader has gone to nowhere, so that the exit is quiet."""
+    try:
+        number = stream.fileno()
+    except OSError:  # not a real file
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), number)

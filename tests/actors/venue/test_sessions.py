@@ -1,0 +1,746 @@
+"""The market channel's manners and its faults, over memory streams on virtual time."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+import structlog.testing
+import trio
+import trio.testing
+import trio_websocket
+
+from polyactors.venue import (
+    FaultKind,
+    FaultRecord,
+    FaultSchedule,
+    NoTarget,
+    ScheduledFault,
+    Venue,
+    market_channel,
+)
+
+SOON = 0.2
+"""Virtual seconds after which nothing more is on its way."""
+PONG_ONLY = ["PONG"]
+
+
+class Client:
+    """A client that knows the wire and nothing else."""
+
+    def __init__(self, connection: trio_websocket.WebSocketConnection) -> None:
+        self.connection = connection
+
+    async def send(self, frame: object) -> None:
+        await self.connection.send_message(frame if isinstance(frame, str) else json.dumps(frame))
+
+    async def subscribe_first(self, tokens: list[str], **more: object) -> None:
+        await self.send({"assets_ids": tokens, "type": "market", **more})
+
+    async def operate(self, operation: str, tokens: list[str], **more: object) -> None:
+        await self.send({"operation": operation, "assets_ids": tokens, **more})
+
+    async def frames(self, seconds: float = SOON) -> list[str]:
+        """All that arrives in that time."""
+        frames: list[str] = []
+        with trio.move_on_after(seconds):
+            while True:
+                frame = await self.connection.get_message()
+                assert isinstance(frame, str)
+                frames.append(frame)
+        return frames
+
+    async def books(self) -> list[str]:
+        """The tokens of the one array that must have come."""
+        (frame,) = await self.frames()
+        return [book["asset_id"] for book in json.loads(frame)]
+
+    async def messages(self, seconds: float = SOON) -> list[Any]:
+        return [json.loads(frame) for frame in await self.frames(seconds)]
+
+    async def close_code(self, seconds: float = 5.0) -> tuple[int, str | None]:
+        """How the connection ends, which it must do in time."""
+        with trio.fail_after(seconds), pytest.raises(trio_websocket.ConnectionClosed) as caught:
+            while True:
+                await self.connection.get_message()
+        assert caught.value.reason is not None
+        return caught.value.reason.code, caught.value.reason.reason
+
+    async def is_open(self) -> bool:
+        await self.send("PING")
+        return "PONG" in await self.frames()
+
+
+Connect = Callable[[Venue], Awaitable[Client]]
+
+
+@pytest.fixture
+def connect(nursery: trio.Nursery, autojump_clock: object) -> Connect:
+    async def connect(venue: Venue, path: str = market_channel.WS_PATH) -> Client:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(venue.serve_stream, theirs)
+        return Client(
+            await trio_websocket.wrap_client_stream(
+                nursery, ours, "venue", path, max_message_size=2**24
+            )
+        )
+
+    return connect
+
+
+def make_venue(markets: int = 2, **more: Any) -> Venue:
+    return Venue(seed=1, markets=markets, rate=0, **more)
+
+
+def tokens_of(messages: list[Any]) -> set[str]:
+    entries = [entry for m in messages for entry in m.get("price_changes", [m])]
+    return {entry["asset_id"] for entry in entries}
+
+
+# The manners of the channel
+
+
+async def test_the_first_books_come_as_one_array_in_the_order_asked_for(connect: Connect) -> None:
+    venue = make_venue()
+    client = await connect(venue)
+    wanted = [venue.tokens[2], venue.tokens[0]]
+    await client.subscribe_first(wanted)
+    (array,) = await client.messages()
+    assert [book["asset_id"] for book in array] == wanted
+    rest = venue.books()
+    for book in array:
+        expected = dict(rest[book["asset_id"]])
+        del expected["min_order_size"], expected["neg_risk"]
+        assert book == {**expected, "event_type": "book"}
+        assert list(book)[-3:] == ["tick_size", "last_trade_price", "event_type"]
+
+
+async def test_later_messages_are_single_objects_and_books_lack_the_tick(connect: Connect) -> None:
+    venue = make_venue(markets=1)
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    await client.frames()
+    venue.step(60)
+    messages = await client.messages()
+    assert {type(message) for message in messages} == {dict}
+    books = [message for message in messages if message["event_type"] == "book"]
+    assert books
+    assert not any("tick_size" in book or "last_trade_price" in book for book in books)
+
+
+async def test_a_client_gets_exactly_what_it_subscribed_to(connect: Connect) -> None:
+    venue = make_venue(markets=3)
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens[:1])
+    await client.frames()
+    venue.step(60)
+    assert tokens_of(await client.messages()) == {venue.tokens[0]}
+
+
+@pytest.mark.parametrize("kind", ["market", "MARKET", "Market"])
+async def test_the_type_is_accepted_in_any_case(connect: Connect, kind: str) -> None:
+    venue = make_venue()
+    client = await connect(venue)
+    await client.send({"assets_ids": venue.tokens[:1], "type": kind})
+    assert await client.books() == venue.tokens[:1]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "PING",
+        "{",
+        "[]",
+        "null",
+        {"operation": "subscribe", "assets_ids": []},
+        {"assets_ids": [], "type": "user"},
+        {"assets_ids": "1", "type": "market"},
+        {"assets_ids": [1], "type": "market"},
+        {"type": "market"},
+    ],
+)
+async def test_any_other_first_frame_closes_with_1008(connect: Connect, frame: object) -> None:
+    client = await connect(make_venue())
+    await client.send(frame)
+    assert await client.close_code() == (1008, "invalid subscription payload")
+
+
+async def test_a_second_typed_frame_is_an_invalid_operation(connect: Connect) -> None:
+    venue = make_venue()
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens[:1])
+    await client.frames()
+    await client.subscribe_first(venue.tokens[1:])
+    assert await client.frames() == ["INVALID OPERATION"]
+    assert list(venue.sessions[1].tokens) == venue.tokens[:1]
+
+
+@pytest.mark.parametrize("frame", ["hello", "[]", {"operation": "dance", "assets_ids": []}, {}])
+async def test_later_nonsense_is_an_invalid_operation(connect: Connect, frame: object) -> None:
+    client = await connect(make_venue())
+    await client.subscribe_first([])
+    await client.send(frame)
+    assert await client.frames() == ["INVALID OPERATION"]
+    assert await client.is_open()
+
+
+async def test_ping_is_answered_with_pong(connect: Connect) -> None:
+    client = await connect(make_venue())
+    await client.subscribe_first([])
+    await client.send("PING")
+    assert await client.frames() == PONG_ONLY
+
+
+async def test_subscribing_to_more_brings_only_the_new_books(connect: Connect) -> None:
+    venue = make_venue()
+    client = await connect(venue)
+    await client.subscribe_first([])
+    assert await client.frames() == []
+    await client.operate("subscribe", venue.tokens[:2])
+    assert await client.books() == venue.tokens[:2]
+    await client.operate("subscribe", venue.tokens[1:])
+    assert await client.books() == venue.tokens[2:]
+
+
+async def test_a_subscribe_that_adds_nothing_is_told_so(connect: Connect) -> None:
+    venue = make_venue()
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    await client.frames()
+    await client.operate("subscribe", venue.tokens[:1])
+    assert await client.frames() == ["NO NEW ASSETS"]
+    await client.operate("subscribe", [])
+    assert await client.frames() == ["NO NEW ASSETS"]
+
+
+async def test_a_duplicate_subscribe_still_switches_the_custom_events(connect: Connect) -> None:
+    venue = make_venue()
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    await client.frames()
+    venue.step(40)
+    assert "best_bid_ask" not in {m["event_type"] for m in await client.messages()}
+    await client.operate("subscribe", venue.tokens, custom_feature_enabled=True)
+    assert await client.frames() == ["NO NEW ASSETS"]
+    venue.step(40)
+    assert "best_bid_ask" in {m["event_type"] for m in await client.messages()}
+
+
+async def test_unsubscribing_ends_the_events_and_subscribing_again_brings_a_book(
+    connect: Connect,
+) -> None:
+    venue = make_venue(markets=1)
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    await client.frames()
+    await client.operate("unsubscribe", venue.tokens[:1])
+    assert await client.frames() == []
+    venue.step(20)
+    assert tokens_of(await client.messages()) == {venue.tokens[1]}
+    await client.operate("subscribe", venue.tokens[:1])
+    (array,) = await client.messages()
+    assert array[0]["hash"] == venue.books()[venue.tokens[0]]["hash"]
+
+
+async def test_unknown_ids_are_met_with_silence(connect: Connect) -> None:
+    venue = make_venue()
+    client = await connect(venue)
+    await client.subscribe_first(["1", venue.tokens[0]])
+    assert await client.books() == venue.tokens[:1]
+    await client.operate("subscribe", ["2"])
+    await client.operate("unsubscribe", ["3"])
+    assert await client.frames() == []
+
+
+async def test_no_initial_dump_when_it_is_not_wanted(connect: Connect) -> None:
+    venue = make_venue(markets=1)
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens, initial_dump=False)
+    assert await client.frames() == []
+    venue.step()
+    assert tokens_of(await client.messages()) == set(venue.tokens)
+
+
+async def test_new_and_resolved_markets_are_told_to_all_with_the_custom_feature(
+    connect: Connect,
+) -> None:
+    venue = make_venue()
+    plain, custom = await connect(venue), await connect(venue)
+    await plain.subscribe_first(venue.tokens)
+    await custom.subscribe_first([], custom_feature_enabled=True)
+    await plain.frames()
+    listing = venue.add_market()
+    venue.resolve_market(listing.condition_id, winner=1)
+    new, resolved = await custom.messages()
+    assert (new["event_type"], new["assets_ids"]) == ("new_market", list(listing.tokens))
+    assert new["slug"] == listing.slug
+    assert new["outcomes"] == ["Yes", "No"]
+    assert resolved["event_type"] == "market_resolved"
+    assert resolved["winning_asset_id"] == listing.tokens[1]
+    assert resolved["winning_outcome"] == "No"
+    assert await plain.frames() == []
+
+
+async def test_a_token_that_is_listed_later_flows_to_who_asked_early(connect: Connect) -> None:
+    venue, later = make_venue(markets=1), Venue(seed=1, markets=2, rate=0).tokens[2:]
+    client = await connect(venue)
+    await client.subscribe_first(later)
+    assert await client.frames() == []
+    venue.add_market()
+    venue.step(40)
+    assert tokens_of(await client.messages()) == set(later)
+
+
+@pytest.mark.parametrize("path", ["/", "/market", "/ws", "/ws/user"])
+async def test_other_paths_are_refused_with_404(
+    nursery: trio.Nursery, autojump_clock: object, path: str
+) -> None:
+    assert await refusal(nursery, make_venue(), path) == 404
+
+
+async def refusal(nursery: trio.Nursery, venue: Venue, path: str = market_channel.WS_PATH) -> int:
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(venue.serve_stream, theirs)
+    with pytest.raises(trio_websocket.ConnectionRejected) as caught:
+        await trio_websocket.wrap_client_stream(nursery, ours, "venue", path)
+    return caught.value.status_code
+
+
+# Clients that misbehave
+
+
+async def test_a_handshake_that_does_not_come_is_given_up(autojump_clock: object) -> None:
+    venue = make_venue()
+    ours, theirs = trio.testing.memory_stream_pair()
+    start = trio.current_time()
+    await venue.serve_stream(theirs)
+    assert trio.current_time() - start == pytest.approx(market_channel.HANDSHAKE_SECONDS)
+    assert await ours.receive_some() == b""
+    assert venue.sessions == {}
+
+
+async def test_a_request_that_is_no_websocket_ends_the_session_only(
+    autojump_clock: object,
+) -> None:
+    venue = make_venue()
+    ours, theirs = trio.testing.memory_stream_pair()
+    await ours.send_all(b"GET / HTTP/1.1\r\nHost: venue\r\n\r\n")
+    await venue.serve_stream(theirs)
+    assert (await ours.receive_some()).startswith(b"HTTP/1.1 4")
+
+
+async def test_a_client_that_says_nothing_is_dropped_and_one_that_pings_is_not(
+    connect: Connect,
+) -> None:
+    venue = make_venue()
+    silent, lively = await connect(venue), await connect(venue)
+    await silent.subscribe_first([])
+    await lively.subscribe_first([])
+    for _ in range(5):
+        assert len(venue.sessions) == 2
+        await lively.frames(5)
+        await lively.send("PING")
+    await lively.frames(6)
+    assert list(venue.sessions) == [2]
+    assert (await silent.close_code())[0] == 1006
+    assert await lively.is_open()
+
+
+async def test_a_client_that_vanishes_hurts_nobody(connect: Connect, nursery: trio.Nursery) -> None:
+    venue = make_venue()
+    ours, theirs = trio.testing.memory_stream_pair()
+    nursery.start_soon(venue.serve_stream, theirs)
+    lost = Client(await trio_websocket.wrap_client_stream(nursery, ours, "venue", "/ws/market"))
+    await lost.subscribe_first(venue.tokens)
+    stays = await connect(venue)
+    await stays.subscribe_first(venue.tokens)
+    await stays.frames()
+    await trio.aclose_forcefully(ours)
+    venue.step(20)
+    assert await stays.messages()
+    assert list(venue.sessions) == [2]
+
+
+async def test_a_client_that_takes_nothing_in_is_dropped(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    venue = make_venue()
+    ours, theirs = trio.testing.lockstep_stream_pair()
+    nursery.start_soon(venue.serve_stream, theirs)
+    # Nobody takes messages from this client, so after two its reader stands still.
+    client = Client(await trio_websocket.wrap_client_stream(nursery, ours, "venue", "/ws/market"))
+    await client.subscribe_first(venue.tokens)
+    venue.step(20)
+    await trio.sleep(market_channel.SEND_SECONDS - 0.5)
+    assert len(venue.sessions) == 1
+    await trio.sleep(1)
+    assert venue.sessions == {}
+
+
+async def test_the_frames_that_wait_for_a_slow_client_are_limited(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(market_channel, "OUTBOX_FRAMES_MAX", 30)
+    venue = make_venue(markets=1)
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens[:1])
+    await client.frames()
+    (session,) = venue.sessions.values()
+    while session.queued_frames <= 30:
+        assert session.end == ""
+        venue.step()
+    assert session.end == "too slow"
+    assert (await client.close_code())[0] == 1006
+
+
+async def test_the_characters_that_wait_for_a_slow_client_are_limited(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(market_channel, "OUTBOX_CHARACTERS_MAX", 3000)
+    venue = make_venue()
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    assert (await client.close_code())[0] == 1006
+
+
+async def test_a_frame_of_too_many_ids_closes_the_connection(connect: Connect) -> None:
+    client = await connect(make_venue())
+    await client.subscribe_first([f"{number:077d}" for number in range(2000)])
+    assert (await client.close_code())[0] == 1009
+
+
+async def test_too_many_sessions_are_refused(
+    connect: Connect, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyactors.venue.exchange.SESSIONS_MAX", 2)
+    venue = make_venue()
+    await connect(venue)
+    client = await connect(venue)
+    assert await refusal(nursery, venue) == 429
+    await client.connection.aclose()
+    await trio.sleep(SOON)
+    await connect(venue)
+
+
+async def test_a_mistake_of_ours_in_one_session_is_logged_and_ends_only_it(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    venue = make_venue()
+    healthy = await connect(venue)
+    await healthy.subscribe_first([])
+    broken = await connect(venue)
+
+    def fail(tokens: object) -> str | None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(venue.sessions[2], "_dump", fail)
+    with structlog.testing.capture_logs() as logs:
+        await broken.subscribe_first(venue.tokens)
+        assert (await broken.close_code())[0] == 1006
+    assert [(entry["log_level"], entry["session"]) for entry in logs] == [("error", 2)]
+    assert await healthy.is_open()
+
+
+# The clock of the engine
+
+
+async def test_run_steps_the_engine_at_its_rate(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    venue = Venue(seed=1, markets=1, rate=50, now_ms=lambda: int(trio.current_time() * 1000))
+    done: list[int] = []
+    step = venue.step
+
+    def count(n: int = 1) -> Any:
+        done.append(n)
+        return step(n)
+
+    venue.step = count  # type: ignore[method-assign] # counts what run does
+    await nursery.start(venue.run)
+    await trio.sleep(20)
+    assert 850 < len(done) < 1150
+
+
+async def test_a_paused_venue_stands_still_but_answers(
+    connect: Connect, nursery: trio.Nursery
+) -> None:
+    venue = Venue(seed=1, rate=100)
+    await nursery.start(venue.run)
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    await client.frames(1)
+    venue.pause()
+    assert venue.is_paused
+    await client.frames()
+    books = venue.books()
+    await client.send("PING")
+    assert await client.frames(3) == PONG_ONLY
+    assert venue.books() == books
+    venue.resume()
+    assert len(await client.frames(1)) > 50
+    assert venue.books() != books
+
+
+async def test_two_runs_of_one_seed_say_the_same_to_a_client(connect: Connect) -> None:
+    async def listen() -> list[str]:
+        venue = Venue(seed=9, markets=2, rate=0, now_ms=lambda: 1_789_156_413_823)
+        client = await connect(venue)
+        await client.subscribe_first(venue.tokens, custom_feature_enabled=True)
+        frames = await client.frames()
+        venue.step(100)
+        return frames + await client.frames()
+
+    first = await listen()
+    assert len(first) > 100
+    assert first == await listen()
+
+
+# Faults
+
+
+async def subscribed(connect: Connect, venue: Venue) -> Client:
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    assert await client.books() == venue.tokens
+    return client
+
+
+async def test_reset_ends_one_session_abruptly(connect: Connect) -> None:
+    records: list[FaultRecord] = []
+    venue = make_venue(on_fault=records.append)
+    client, other = await subscribed(connect, venue), await connect(venue)
+    await other.subscribe_first([])
+    record = venue.inject("reset", token=venue.tokens[0])
+    assert (await client.close_code())[0] == 1006
+    assert await other.is_open()
+    assert records == [record] == list(venue.fault_log)
+    assert (record.id, record.kind, record.session) == (1, FaultKind.RESET, 1)
+    assert record.tokens == tuple(venue.tokens)
+    assert record.started == pytest.approx(trio.current_time(), abs=1)
+
+
+async def test_stall_loses_all_data_while_pong_lives(connect: Connect) -> None:
+    venue = make_venue(markets=1)
+    client = await subscribed(connect, venue)
+    record = venue.inject("stall", seconds=5)
+    assert venue.active_faults == [record]
+    venue.step(20)
+    await client.operate("unsubscribe", venue.tokens[:1])
+    await client.operate("subscribe", venue.tokens)
+    await client.send("PING")
+    await client.operate("subscribe", venue.tokens)
+    assert await client.frames(4.5) == ["PONG", "NO NEW ASSETS"]
+    await trio.sleep(1)
+    assert venue.active_faults == []
+    assert await client.frames() == [], "what was said meanwhile is lost"
+    venue.step()
+    assert await client.messages()
+
+
+async def test_a_new_session_is_not_stalled(connect: Connect) -> None:
+    venue = make_venue()
+    await subscribed(connect, venue)
+    venue.inject("stall", seconds=60)
+    await subscribed(connect, venue)
+
+
+async def test_refuse_resets_everybody_and_answers_429_for_a_while(
+    connect: Connect, nursery: trio.Nursery
+) -> None:
+    venue = make_venue()
+    clients = [await subscribed(connect, venue) for _ in range(2)]
+    venue.inject("refuse", seconds=3)
+    for client in clients:
+        assert (await client.close_code())[0] == 1006
+    assert await refusal(nursery, venue) == 429
+    await trio.sleep(3.1)
+    await subscribed(connect, venue)
+
+
+async def test_garbage_text_is_no_json(connect: Connect) -> None:
+    client = await subscribed(connect, venue := make_venue())
+    record = venue.inject("garbage", variant="text")
+    (frame,) = await client.frames()
+    with pytest.raises(ValueError, match="Expecting"):
+        json.loads(frame)
+    assert record.detail == "text"
+    assert await client.is_open()
+
+
+async def test_garbage_shape_is_json_that_is_no_message(connect: Connect) -> None:
+    client = await subscribed(connect, venue := make_venue())
+    for _ in range(20):
+        venue.inject("garbage", variant="shape")
+    for message in await client.messages():
+        parts = message if isinstance(message, list) else [message]
+        assert any(not isinstance(part, dict) or is_malformed(part) for part in parts)
+
+
+def is_malformed(message: Any) -> bool:
+    if message["event_type"] == "book":
+        return not isinstance(message["bids"], list)
+    changes = message["price_changes"]
+    return not isinstance(changes, list) or "price" not in changes[0]
+
+
+async def test_garbage_half_loses_the_next_message(connect: Connect) -> None:
+    venue = make_venue(markets=1)
+    client = await subscribed(connect, venue)
+    (session,) = venue.sessions.values()
+    venue.inject("garbage", variant="half")
+    texts = [e.text_for(session.tokens, custom=False) for e in venue.step(3)]
+    expected = [text for text in texts if text is not None]
+    frames = await client.frames()
+    assert frames[0] == expected[0][: len(expected[0]) // 2]
+    assert frames[1:] == expected[1:]
+
+
+async def test_a_missing_book_is_left_out_once_while_its_deltas_flow(connect: Connect) -> None:
+    venue = make_venue(markets=1)
+    record = venue.inject("missing_book", token=venue.tokens[1])
+    assert record.tokens == (venue.tokens[1],)
+    assert venue.active_faults == [record]
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
+    assert await client.books() == venue.tokens[:1]
+    assert venue.active_faults == []
+    venue.step(20)
+    assert tokens_of(await client.messages()) == set(venue.tokens)
+    await client.operate("unsubscribe", venue.tokens[1:])
+    await client.operate("subscribe", venue.tokens[1:])
+    assert await client.books() == venue.tokens[1:]
+
+
+async def test_a_dump_of_missing_books_alone_is_not_sent_at_all(connect: Connect) -> None:
+    venue = make_venue()
+    venue.inject("missing_book", token=venue.tokens[0])
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens[:1])
+    assert await client.frames() == []
+
+
+async def test_a_missing_book_with_a_reset_is_felt_by_who_has_the_token(connect: Connect) -> None:
+    venue = make_venue()
+    client = await subscribed(connect, venue)
+    record = venue.inject("missing_book", reset=True)
+    assert record.token in venue.tokens
+    assert record.session == 1
+    assert (await client.close_code())[0] == 1006
+    again = await connect(venue)
+    await again.subscribe_first(venue.tokens)
+    assert set(venue.tokens) - set(await again.books()) == {record.token}
+
+
+async def test_slow_delays_everything_and_loses_nothing(connect: Connect) -> None:
+    venue = make_venue(markets=1)
+    client = await subscribed(connect, venue)
+    (session,) = venue.sessions.values()
+    venue.inject("slow", seconds=3)
+    texts = [e.text_for(session.tokens, custom=False) for e in venue.step(60)]
+    expected = [text for text in texts if text is not None]
+    early = await client.frames(2.5)
+    assert 0 < len(early) < len(expected)
+    assert early + await client.frames(1) == expected
+
+
+@pytest.mark.parametrize("kind", ["reset", "stall", "garbage", "slow"])
+async def test_a_fault_without_a_session_to_hit_is_an_error(
+    autojump_clock: object, kind: str
+) -> None:
+    venue = make_venue()
+    with pytest.raises(NoTarget):
+        venue.inject(kind)
+    with pytest.raises(NoTarget):
+        venue.inject(kind, session=5)
+    assert venue.fault_log == ()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kind": "earthquake"},
+        {"kind": "reset", "token": "1"},
+        {"kind": "stall", "seconds": -1},
+        {"kind": "stall", "seconds": float("nan")},
+        {"kind": "garbage", "variant": "bananas"},
+    ],
+)
+async def test_a_fault_that_makes_no_sense_is_an_error(
+    connect: Connect, arguments: dict[str, Any]
+) -> None:
+    venue = make_venue()
+    await subscribed(connect, venue)
+    with pytest.raises(ValueError, match=r"earthquake|token|seconds|bananas"):
+        venue.inject(**arguments)
+    assert venue.fault_log == ()
+
+
+# Schedules
+
+
+async def test_a_schedule_is_injected_when_due(connect: Connect, nursery: trio.Nursery) -> None:
+    schedule = FaultSchedule.for_demo(1, 20.0)
+    venue = make_venue(schedule=schedule)
+    client = await subscribed(connect, venue)
+    start = trio.current_time()
+    await nursery.start(venue.run)
+    assert (await client.close_code())[0] == 1006
+    assert trio.current_time() - start == pytest.approx(3 * 12 / 14, abs=0.01)
+    await subscribed(connect, venue)
+    await trio.sleep(20)
+    assert [record.kind for record in venue.fault_log] == [fault.kind for fault in schedule]
+
+
+async def test_a_scheduled_fault_waits_for_a_client_but_not_for_long(
+    connect: Connect, nursery: trio.Nursery
+) -> None:
+    faults = tuple(ScheduledFault(at, FaultKind.RESET, 0.0) for at in (1.0, 10.0))
+    venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), until_seconds=11.0))
+    await nursery.start(venue.run)
+    await trio.sleep(5)
+    assert venue.fault_log == ()
+    await trio.sleep(6)
+    client = await subscribed(connect, venue)
+    assert (await client.close_code(1.0))[0] == 1006
+
+
+async def test_a_pause_holds_scheduled_faults_back(connect: Connect, nursery: trio.Nursery) -> None:
+    faults = tuple(ScheduledFault(at, FaultKind.STALL, 0.5) for at in (1.0, 3.0))
+    venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), until_seconds=4.0))
+    client = await subscribed(connect, venue)
+    start = trio.current_time()
+    await nursery.start(venue.run)
+    venue.pause()
+    for _ in range(4):
+        await client.frames(5)
+        await client.send("PING")
+    assert venue.fault_log == ()
+    venue.resume()
+    await client.frames(5)
+    times = [record.started - start for record in venue.fault_log]
+    assert times == [pytest.approx(20, abs=1), pytest.approx(22, abs=1)]
+
+
+async def test_every_kind_can_be_scheduled_for_hours_without_harm(
+    connect: Connect, nursery: trio.Nursery
+) -> None:
+    venue = Venue(seed=3, markets=1, rate=0.2, schedule=FaultSchedule.steady(3, 20.0))
+    await nursery.start(venue.run)
+    deadline = trio.current_time() + 3600
+    sessions = 0
+    while trio.current_time() < deadline:
+        try:
+            client = await connect(venue)
+            sessions += 1
+            await client.subscribe_first(venue.tokens)
+            while trio.current_time() < deadline:
+                await client.frames(10)
+                await client.send("PING")
+        except trio_websocket.ConnectionRejected:
+            await trio.sleep(1)
+        except trio_websocket.ConnectionClosed:
+            pass
+    assert {record.kind for record in venue.fault_log} == set(FaultKind)
+    assert len(venue.fault_log) > 120
+    assert sessions > 40
+    assert len(venue.sessions) == 1
