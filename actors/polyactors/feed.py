@@ -16,7 +16,7 @@ from polyactors.book.reading import BookReading
 from polyactors.book.trust import StaleReason, Trust, TrustState
 from polyactors.environment import Environment
 from polyactors.events import Event, FeedDown, FeedUp
-from polyactors.messages import ControlMessage, ShardMessage
+from polyactors.messages import ControlMessage
 from polysupervisor import Address
 
 if TYPE_CHECKING:
@@ -52,7 +52,6 @@ class Feed:
         """The book shard's present incarnation."""
         self.shard_alarm: trio.CancelScope | None = None
         """What the shard's wait ends by; its deadline follows what a session changes."""
-        self.shard_address: Address[ShardMessage] | None = None
         self.connection_address: Address[ControlMessage] | None = None
 
     def session_up(self, epoch: int) -> None:

@@ -32,6 +32,8 @@ from polyactors.config import (
     FEED_GAVE_UP_RETRY_SECONDS,
     FEED_GAVE_UP_RETRY_SECONDS_MAX,
     Settings,
+    from_environment,
+    make_settings,
 )
 from polyactors.connection import run_connection
 from polyactors.discovery import Wanted, check_token, parse_market, run_discovery
@@ -214,10 +216,21 @@ class Service:
         return None if feed is None else feed.id
 
     async def follow(self, tokens: Sequence[str]) -> None:
-        """Follow further tokens, on feeds of their own; known ones are passed over."""
-        for feed in self._add_feeds(tokens):
-            if self._books is not None and self._feeds_supervisor is not None:
+        """Follow further tokens, on feeds of their own; known ones are passed over.
+
+        Safe to repeat after an error or a cancellation: what was started stays, the rest follows.
+        Raises NotRunning before the service has started and while it stops.
+        """
+        self._add_feeds(tokens)
+        assert self._books is not None
+        assert self._feeds_supervisor is not None
+        shards = {child.id for child in self._books.children()}
+        feeds = {child.id for child in self._feeds_supervisor.children()}
+        for feed in self._feeds:
+            if _shard_id(feed) not in shards:
                 await self._books.start_child(self._shard_spec(feed))
+                self._shards[feed.id] = self._books.address(_shard_id(feed))
+            if feed.id not in feeds:
                 await self._feeds_supervisor.start_child(self._feed_spec(feed))
 
     def fail(self, error: UsageError) -> None:
@@ -302,7 +315,7 @@ class Service:
             intensity=Intensity(5, 60.0),
         )
         for feed in self._feeds:
-            feed.shard_address = self._shards[feed.id] = self._books.address(_shard_id(feed))
+            self._shards[feed.id] = self._books.address(_shard_id(feed))
         return self._books
 
     def _make_feeds(self) -> Supervisor:
@@ -426,12 +439,13 @@ async def open_service(
     """Follow tokens, markets (slug, URL or condition id) and the `top` most active markets.
 
     The service runs while the `async with` block does, and is stopped in order at its end.
+    Without `settings`, what the environment says (POLYACTORS_WS_URL …) and the defaults hold.
     Error handling: an error of the block passes through as it is; SupervisorEscalation is
     raised when the service's own root gives up, UsageError when a market does not exist.
     Cancellation: the service is stopped and waited for.
     """
     wanted = Wanted(tuple(tokens), tuple(parse_market(market) for market in markets), top)
-    env = Environment(settings or Settings(), network or Network())
+    env = Environment(settings or make_settings(from_environment()), network or Network())
     async with RestClient(env.settings, env.network) as rest:
         service = Service(wanted, env=env, rest=rest)
         error: Exception | None = None

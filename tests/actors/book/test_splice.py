@@ -146,6 +146,9 @@ def test_changes_that_were_applied_elsewhere_count_as_passed() -> None:
     spliced = buffer.splice("g", 7)
     assert spliced is not None
     assert fed(spliced[0], (7, "g"), (7, "h")) == ["h"]
+    spliced = buffer.splice("g", 7)
+    assert spliced is not None
+    assert fed(spliced[0], (7, "h")) == ["h"], "its step is past: there is nothing to wait for"
     assert buffer.splice("i", 8) is not None
 
 

@@ -9,13 +9,19 @@ from polyactors.protocol import _json, _readers, _wire, codec
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import BookSnapshot, Decoded, PriceChange, Unreadable
 
-GOOD = {
+GOOD: dict[str, Any] = {
     "event_type": "price_change",
     "market": "0xabc",
     "timestamp": "1757908892351",
     "price_changes": [{"asset_id": "1", "price": "0.4", "size": "5", "side": "BUY"}],
 }
-BOOK = {"event_type": "book", "market": "0xabc", "asset_id": "1", "bids": [], "asks": []}
+BOOK: dict[str, Any] = {
+    "event_type": "book",
+    "market": "0xabc",
+    "asset_id": "1",
+    "bids": [],
+    "asks": [],
+}
 
 
 def receive(frame: str | bytes) -> Decoded:
@@ -90,7 +96,7 @@ def test_an_array_of_too_many_elements_is_refused_as_a_whole() -> None:
 
 
 def test_a_price_change_of_too_many_entries_is_refused_as_a_whole() -> None:
-    entries = GOOD["price_changes"] * _wire.CHANGES_MAX  # type: ignore[operator]  # it is a list
+    entries = GOOD["price_changes"] * _wire.CHANGES_MAX
     (event,) = decode({**GOOD, "price_changes": entries}).events
     assert isinstance(event, PriceChange)
     assert len(event.changes) == _wire.CHANGES_MAX
@@ -212,7 +218,7 @@ def test_a_wrong_message_around_good_entries_names_them_all() -> None:
     ],
 )
 def test_a_bad_entry_leaves_the_others_alone(bad: Any, tokens: tuple[str, ...]) -> None:
-    first = GOOD["price_changes"][0]  # type: ignore[index]  # it is a list
+    first = GOOD["price_changes"][0]
     last = {**first, "asset_id": "3"}
     decoded = decode({**GOOD, "price_changes": [first, bad, last]})
     assert decoded.events == decode({**GOOD, "price_changes": [first, last]}).events

@@ -1,0 +1,140 @@
+"""News: the events that matter to a person, condensed to sentences.
+
+Two hundred books that go STALE together are one sentence, and so are the three actors of a
+connection that are restarted together.
+"""
+
+from collections.abc import Iterable, Mapping
+from enum import Enum
+
+from attrs import frozen
+
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.events import (
+    ActorRestarted,
+    Event,
+    FaultInjected,
+    FaultRecovered,
+    FeedDown,
+    FeedUp,
+    Gap,
+    TickSizeChanged,
+    TrustChanged,
+)
+from polyactors.terminal.text import count, printable, short_token
+
+WITH_ITS_GROUP = "restarted with its group"
+"""The reason of an actor that fell because a sibling did."""
+REASON_CHARS_MAX = 160
+
+
+class Tone(Enum):
+    """What kind of news it is."""
+
+    GOOD = "good"
+    BAD = "bad"
+    FAULT = "fault"
+    PLAIN = "plain"
+
+
+@frozen
+class News:
+    """One sentence, and when it became true."""
+
+    time_ns: int
+    """Wall clock, nanoseconds since the epoch."""
+    text: str
+    tone: Tone
+
+
+@frozen
+class _Trust:
+    """Books that took the same step."""
+
+    state: TrustState
+    reason: StaleReason | None
+
+
+@frozen
+class _Restart:
+    """Actors of one supervisor."""
+
+    supervisor: str
+
+
+def token_name(token: str, names: Mapping[str, str]) -> str:
+    """What a token is called: its market's question and outcome where they are known."""
+    return names.get(token) or short_token(token)
+
+
+def condense(events: Iterable[Event], names: Mapping[str, str]) -> list[News]:
+    """The news in `events`, in their order; what belongs together stands at its first event."""
+    groups: dict[object, list[Event]] = {}
+    for number, event in enumerate(events):
+        key: object = number
+        match event:
+            case TrustChanged():
+                key = _Trust(event.state, event.reason)
+            case ActorRestarted():
+                key = _Restart(event.path.rpartition("/")[0])
+            case _:
+                pass
+        groups.setdefault(key, []).append(event)
+    return [
+        News(group[0].time_ns, printable(told[0]), told[1])
+        for group in groups.values()
+        if (told := _tell(group, names)) is not None
+    ]
+
+
+def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | None:
+    event = group[0]
+    match event:
+        case TrustChanged():
+            return _tell_trust(event, [one for one in group if isinstance(one, TrustChanged)], names)
+        case ActorRestarted():
+            return _tell_restarts([one for one in group if isinstance(one, ActorRestarted)])
+        case FeedUp():
+            return f"{event.feed} up (epoch {event.epoch})", Tone.GOOD
+        case FeedDown(reason="stopping"):
+            return f"{event.feed} down: stopping", Tone.PLAIN
+        case FeedDown():
+            detail = f" ({event.detail})" if event.detail else ""
+            return f"{event.feed} down: {event.reason}{detail}"[:REASON_CHARS_MAX], Tone.BAD
+        case Gap(reason=StaleReason.OVERFLOW, feed=None):
+            return "events were lost here: this view was too slow", Tone.BAD
+        case Gap(token=None):
+            return f"gap on {event.feed}: {event.reason.value}", Tone.BAD
+        case FaultInjected():
+            target = event.feed
+            if event.token is not None:
+                target = token_name(event.token, names)
+            on = f" on {target}" if target else ""
+            return f"fault {event.id} injected: {event.kind}{on}", Tone.FAULT
+        case FaultRecovered():
+            return f"fault {event.id} healed: {event.kind}, {event.seconds:.1f} s", Tone.GOOD
+        case TickSizeChanged():
+            name = token_name(event.token, names)
+            return f"{name}: tick size {event.old or '?'} → {event.new}", Tone.PLAIN
+        case _:
+            return None  # books and trades are not news; a gap of one token is told by its trust
+
+
+def _tell_trust(
+    first: TrustChanged, group: list[TrustChanged], names: Mapping[str, str]
+) -> tuple[str, Tone] | None:
+    if first.state not in (TrustState.LIVE, TrustState.STALE):
+        return None
+    tokens = {event.token for event in group}
+    name = token_name(first.token, names) if len(tokens) == 1 else count(len(tokens), "book")
+    if first.reason is None:
+        return f"{name} LIVE", Tone.GOOD
+    return f"{name} STALE: {first.reason.value}", Tone.BAD
+
+
+def _tell_restarts(group: list[ActorRestarted]) -> tuple[str, Tone]:
+    own = next((event for event in group if event.reason != WITH_ITS_GROUP), group[0])
+    supervisor = group[0].path.rpartition("/")[0].rpartition("/")[2] or "the service"
+    children = ", ".join(dict.fromkeys(event.path.rpartition("/")[2] for event in group))
+    text = f"{supervisor} restarted {children}: {own.reason}"
+    return text if len(text) <= REASON_CHARS_MAX else text[: REASON_CHARS_MAX - 1] + "…", Tone.PLAIN

@@ -1,0 +1,210 @@
+"""What a terminal shows at one moment, as plain data: taken here, drawn elsewhere."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
+
+import trio
+from attrs import Factory, define, frozen
+
+from polyactors.book.orderbook import Level
+from polyactors.book.reading import BookReading
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.events import BookUpdated, Event
+from polyactors.service import FeedStatus, Service
+from polyactors.stream import Subscription
+from polyactors.terminal.news import News, condense, token_name
+from polyactors.terminal.text import printable
+
+NEWS_KEPT_MAX = 100
+RATE_WINDOW_SECONDS = 3.0
+"""Messages a second are counted over so long."""
+RANK_SECONDS = 2.0
+"""How often the busiest tokens are chosen anew, so that rows do not jump about."""
+SUBSCRIPTION_EVENTS_MAX = 16_384
+
+
+@frozen(kw_only=True)
+class Row:
+    """One token."""
+
+    name: str
+    feed: str
+    state: TrustState
+    reason: StaleReason | None
+    best_bid: Level | None = None
+    best_ask: Level | None = None
+    spread: Decimal | None = None
+    """None while a side is empty."""
+    bids: int = 0
+    """Number of price levels."""
+    asks: int = 0
+    age_seconds: float | None = None
+    """Since the last update; None before the first one."""
+
+
+@frozen(kw_only=True)
+class Screen:
+    """All that a terminal shows at one moment."""
+
+    title: str
+    elapsed_seconds: float
+    feeds: tuple[FeedStatus, ...]
+    states: Mapping[str, int]
+    """Number of tokens by trust state."""
+    restarts: int
+    messages_per_second: float
+    rows: tuple[Row, ...]
+    news: tuple[News, ...]
+    """Oldest first."""
+
+    @property
+    def tokens(self) -> int:
+        """How many tokens are followed, shown or not."""
+        return sum(self.states.values())
+
+    @property
+    def hidden(self) -> int:
+        """Tokens for which there was no row."""
+        return self.tokens - len(self.rows)
+
+    @property
+    def feeds_up(self) -> int:
+        """Feeds with a live session."""
+        return sum(feed.epoch is not None for feed in self.feeds)
+
+    @property
+    def feeds_down(self) -> tuple[FeedStatus, ...]:
+        """Feeds without a live session."""
+        return tuple(feed for feed in self.feeds if feed.epoch is None)
+
+
+@define
+class _Activity:
+    """What the stream said of one token."""
+
+    last_update_ns: int = 0
+    updates: int = 0
+    """Since the last ranking."""
+    rank: float = 0.0
+
+
+@define
+class Watch:
+    """Follows a service for one terminal. It reads books only of the rows that are shown."""
+
+    service: Service
+    subscription: Subscription
+    title: str
+    names: Mapping[str, str]
+    """By token: what its market and outcome are called."""
+    clock_ns: Callable[[], int]
+    started_seconds: float = Factory(trio.current_time)
+    news: deque[News] = Factory(lambda: deque[News](maxlen=NEWS_KEPT_MAX))
+    _activity: dict[str, _Activity] = Factory(dict[str, _Activity])
+    _ranked_seconds: float = 0.0
+    _frames: deque[tuple[float, int]] = Factory(deque[tuple[float, int]])
+
+    async def catch_up(self) -> list[News]:
+        """Take in what the stream holds, without waiting for more; returns what is new."""
+        if not self.subscription.held:
+            await trio.lowlevel.checkpoint()
+            return []
+        events = await self.subscription.receive_batch()
+        for event in events:
+            if isinstance(event, BookUpdated):
+                activity = self._activity.setdefault(event.token, _Activity())
+                activity.last_update_ns = event.time_ns
+                activity.updates += 1
+        fresh = self._condense(events)
+        self.news.extend(fresh)
+        return fresh
+
+    def screen(self, rows_max: int) -> Screen:
+        """What to show now, with at most `rows_max` tokens."""
+        now = trio.current_time()
+        statistics = self.service.statistics
+        return Screen(
+            title=self.title,
+            elapsed_seconds=now - self.started_seconds,
+            feeds=tuple(self.service.feed_statuses()),
+            states=self.service.states(),
+            restarts=statistics.restarts.total(),
+            messages_per_second=self._rate(now, statistics.frames),
+            rows=tuple(self._row(token) for token in self._pick(now, rows_max)),
+            news=tuple(self.news),
+        )
+
+    def _condense(self, events: Iterable[Event]) -> list[News]:
+        return condense(
+            (event for event in events if not isinstance(event, BookUpdated)), self.names
+        )
+
+    def _rate(self, now: float, frames: int) -> float:
+        self._frames.append((now, frames))
+        while self._frames[0][0] < now - RATE_WINDOW_SECONDS and len(self._frames) > 2:
+            self._frames.popleft()
+        since, before = self._frames[0]
+        return (frames - before) / (now - since) if now > since else 0.0
+
+    def _pick(self, now: float, rows_max: int) -> Sequence[str]:
+        tokens = self.service.tokens
+        if len(tokens) <= rows_max:
+            return tokens
+        if now - self._ranked_seconds >= RANK_SECONDS:
+            self._ranked_seconds = now
+            for activity in self._activity.values():
+                activity.rank = activity.rank / 2 + activity.updates
+                activity.updates = 0
+
+        def urgency(token: str) -> tuple[bool, float]:
+            activity = self._activity.get(token)
+            is_live = self.service.trust(token).state is TrustState.LIVE
+            return is_live, -activity.rank if activity is not None else 0.0
+
+        shown = set(sorted(tokens, key=urgency)[: max(rows_max, 0)])
+        return [token for token in tokens if token in shown]
+
+    def _row(self, token: str) -> Row:
+        reading: BookReading = self.service.book(token, allow_stale=True)
+        activity = self._activity.get(token)
+        return Row(
+            name=printable(token_name(token, self.names)),
+            feed=self.service.feed_id(token) or "",
+            state=reading.state,
+            reason=reading.reason,
+            best_bid=reading.best_bid,
+            best_ask=reading.best_ask,
+            spread=reading.spread,
+            bids=reading.bid_count,
+            asks=reading.ask_count,
+            age_seconds=None
+            if activity is None
+            else (self.clock_ns() - activity.last_update_ns) / 1e9,
+        )
+
+
+def states_text(states: Mapping[str, int]) -> str:
+    """`8 LIVE, 2 STALE`; the good ones first, `no books yet` for nothing."""
+    counts = Counter(states)
+    order = [state.value for state in reversed(TrustState)]
+    order.sort(key=lambda state: state != TrustState.LIVE.value)
+    told = [f"{counts[state]:,} {state}" for state in order if counts[state]]
+    return ", ".join(told) or "no books yet"
+
+
+def feeds_text(screen: Screen, shown_max: int = 2) -> str:
+    """`1/2 up; feed-1 down: reset`."""
+    if not screen.feeds:
+        return "none yet"
+    down = screen.feeds_down
+    told = [f"{screen.feeds_up}/{len(screen.feeds)} up"]
+    told += [
+        f"{feed.id} down: {printable(feed.down_reason)}"
+        if feed.down_reason
+        else f"{feed.id} connecting"
+        for feed in down[:shown_max]
+    ]
+    if len(down) > shown_max:
+        told.append(f"{len(down) - shown_max} more down")
+    return "; ".join(told)

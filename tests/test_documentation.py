@@ -1,0 +1,122 @@
+"""Every code block of README and docs runs, against the embedded exchange instead of the net."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SECONDS_MAX = 60
+
+
+def blocks(language: str) -> list[object]:
+    found: list[object] = []
+    for page in PAGES:
+        for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+            if match[1] == language:
+                line = page.read_text(encoding="utf-8")[: match.start()].count("\n") + 1
+                name = f"{page.relative_to(ROOT)}:{line}"
+                found.append(pytest.param(match[2], id=name))
+    return found
+
+
+@pytest.fixture(scope="module")
+def exchange() -> Iterator[dict[str, str]]:
+    """An environment whose endpoints are a running venue's."""
+    venue = subprocess.Popen(
+        [sys.executable, "-m", "polyactors", "venue", "--seed", "1", "--markets", "6"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | {"PYTHONPATH": python_path()},
+    )
+    assert venue.stdout is not None
+    options = shlex.split(venue.stdout.readline())
+    named = dict(zip(options[::2], options[1::2], strict=True))
+    yield {
+        "POLYACTORS_WS_URL": named["--ws-url"],
+        "POLYACTORS_CLOB_URL": named["--clob-url"],
+        "POLYACTORS_GAMMA_URL": named["--gamma-url"],
+    }
+    venue.send_signal(signal.SIGTERM)
+    assert venue.wait(10) == 0
+    venue.stdout.close()
+
+
+def python_path() -> str:
+    """Where this run of pytest finds our packages: the checkout, or nothing for a wheel."""
+    return os.pathsep.join(path for path in sys.path if path)
+
+
+def run(argv: list[str], cwd: Path, exchange: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        argv,
+        cwd=cwd,
+        env=os.environ | exchange | {"PYTHONPATH": python_path()},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("code", blocks("python"))
+def test_python_blocks_run(code: str, tmp_path: Path, exchange: dict[str, str]) -> None:
+    tests = re.findall(r"^def (test_\w+)\(", code, re.MULTILINE)
+    calls = "".join(f"\n{name}()" for name in tests)
+    done = run([sys.executable, "-W", "error", "-c", code + calls], tmp_path, exchange)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or tests, "an example that shows nothing"
+
+
+@pytest.mark.parametrize("code", blocks("bash"))
+def test_commands_run(code: str, tmp_path: Path, exchange: dict[str, str]) -> None:
+    frames = tmp_path / "frames.jsonl"
+    frames.write_text('{"event_type":"book","asset_id":"1","market":"0x1","bids":[],"asks":[]}\n')
+    for line in code.splitlines():
+        # What installs is run by CI in a fresh environment; SLUG stands for a market's.
+        command = line.split("#")[0].removeprefix("pip install . && ").strip()
+        if not command.startswith("python -m polyactors"):
+            assert command.startswith("pip install"), f"no test knows how to run {line!r}"
+            continue
+        words = shlex.split(command.replace("SLUG", first_slug(exchange)))
+        argv = [sys.executable, *words[1:]]
+        if words[3] in ("run", "demo", "venue"):
+            argv += ["--seconds", "3"]
+        done = run(argv, tmp_path, exchange)
+        assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+        assert done.stdout.strip(), f"{line} shows nothing"
+
+
+def first_slug(exchange: dict[str, str]) -> str:
+    import httpx2
+
+    url = exchange["POLYACTORS_GAMMA_URL"] + "/markets/keyset?limit=1"
+    page = httpx2.get(url).json()
+    return str(page["markets"][0]["slug"])
+
+
+def test_every_page_is_linked_from_another() -> None:
+    linked: set[Path] = set()
+    for page in PAGES:
+        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+            path = (page.parent / target).resolve()
+            assert path.exists(), f"{page.name} links to {target}"
+            linked.add(path)
+    missing = [page for page in PAGES[1:] if page.resolve() not in linked]
+    assert not missing
+
+
+def test_the_readme_fits_one_screen_and_names_both_commands() -> None:
+    readme = PAGES[0].read_text(encoding="utf-8")
+    assert len(readme.splitlines()) <= 90
+    assert "pip install . && python -m polyactors demo" in readme
+    assert "pip install '.[test]' && python -m pytest" in readme
