@@ -14,7 +14,15 @@ IMPURE = {
     "trio", "trio_websocket", "wsproto", "httpx2", "structlog", "rich", "starlette", "hypercorn",
     "time", "random", "socket", "ssl", "logging", "threading", "asyncio", "os", "polysupervisor",
 }  # fmt: skip
-TOP = ("polyactors.cli", "polyactors.run", "polyactors.demo", "polyactors.replay")
+TOP = (
+    "polyactors.cli",
+    "polyactors.options",
+    "polyactors.preflight",
+    "polyactors.run",
+    "polyactors.logs",
+    "polyactors.demo",
+    "polyactors.replay",
+)
 SERVICE = ("polyactors.service",)
 
 

@@ -6,28 +6,29 @@ Nothing heavy is imported before a command runs, so that `--help` comes at once.
 """
 
 import argparse
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from typing import IO, Any, NoReturn
+import textwrap
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, cast
 
 from attrs import frozen
 
 from polyactors import __version__, options
 from polyactors.errors import UsageError
 from polyactors.options import Option, collect
+from polyactors.terminal.pipes import silence
 
 EXIT_CLEAN = 0
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 PRECEDENCE = """\
-Every option can also be set in the environment: POLYACTORS_WS_URL for --ws-url,
-POLYACTORS_TOKEN="ID,ID" for --token, POLYACTORS_FAULTS=no for --no-faults. The command line
-comes before the environment."""
+Every option can also be set in the environment: POLYACTORS_LOG_LEVEL=info for
+--log-level info, POLYACTORS_PLAIN=yes for --plain, POLYACTORS_TOKEN="ID,ID" for --token.
+The command line comes before the environment."""
 FILE_HELP = """\
-The file of --config comes last. Its keys are the names of the options with _ for -, and
-tokens and markets, which are lists:
+The file of --config comes last. Its keys are the names of the options with _ for -, but
+tokens and markets for --token and --market, which are lists:
   markets = ["will-it-rain"]
   top = 5
   data_deadline_seconds = 20
@@ -99,6 +100,16 @@ COMMANDS = {
 }
 
 
+class _Help(argparse.RawDescriptionHelpFormatter):
+    """Help that never breaks a URL."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=34)
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(text, width, break_on_hyphens=False, break_long_words=False)
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message.removeprefix('argument ')}; see `{self.prog} --help`")
@@ -108,9 +119,10 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
     """The parser of one sub-command; values stay text, what is not given is absent."""
     parser = _Parser(
         prog=f"polyactors {command.name}",
+        usage=f"polyactors {command.name} [OPTION …]" + " FILE …" * command.takes_files,
         description=f"{command.help}.\n\nExample: {command.example}",
         epilog=command.epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
@@ -121,15 +133,15 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
     for title, group in command.groups:
         arguments = parser.add_argument_group(title)
         for option in group:
-            _add(arguments, option)
+            _add(arguments.add_argument, option)
     return parser
 
 
-def _add(arguments: "argparse._ArgumentGroup", option: Option) -> None:
+def _add(add_argument: Callable[..., object], option: Option) -> None:
     text = option.help.replace("%", "%%")
     if option.kind is bool:
         state = "on" if option.default else "off"
-        arguments.add_argument(
+        add_argument(
             option.flag, action=argparse.BooleanOptionalAction, help=f"{text} (default {state})"
         )
         return
@@ -138,7 +150,7 @@ def _add(arguments: "argparse._ArgumentGroup", option: Option) -> None:
     if option.default is not None:
         shown = f"{option.default:g}" if option.kind is float else option.default
         text += f" (default {shown})"
-    arguments.add_argument(
+    add_argument(
         option.flag,
         metavar=option.metavar,
         help=text,
@@ -157,7 +169,7 @@ def make_main_parser() -> argparse.ArgumentParser:
         description="Correct, live Polymarket order books from a supervised stream.\n\ncommands:\n"
         + "\n".join(lines),
         epilog=f"`polyactors COMMAND --help` lists the options of a command.\n{EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Help,
     )
     parser.add_argument("--version", action="version", version=f"polyactors {__version__}")
     return parser
@@ -223,18 +235,8 @@ def _explain(error: BaseException) -> int:
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
     if isinstance(error, BaseExceptionGroup):
-        group: BaseExceptionGroup[BaseException] = error
+        group = cast("BaseExceptionGroup[BaseException]", error)
         for member in group.exceptions:
             yield from _leaves(member)
     else:
         yield error
-
-
-def silence(stream: IO[str]) -> None:
-    """Point a stream whose reader has gone to nowhere, so that the exit is quiet."""
-    try:
-        number = stream.fileno()
-    except OSError:  # not a real file
-        return
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), number)

@@ -87,6 +87,8 @@ class _Session:
                         await self._heartbeat.send(SessionOpened(self._epoch))
                     except SessionFailed as failure:
                         self._fail(failure, nursery.cancel_scope)
+                    except trio.BrokenResourceError:
+                        pass  # the heartbeat was stopped already: _watch_stop ends us
                     else:
                         for work in (self._receive, self._control, self._grow_stable):
                             nursery.start_soon(self._guard, work, websocket, nursery.cancel_scope)
@@ -99,6 +101,7 @@ class _Session:
                 raise
             finally:
                 if began:
+                    self._env.gate.end(self._epoch)
                     self._feed.session_down(self._epoch, reason, detail)
                 if websocket is not None:
                     await websocket.aclose(politely=reason == STOPPING)
@@ -123,8 +126,10 @@ class _Session:
             await work(websocket)
         except SessionFailed as failure:
             self._fail(failure, scope)
-        except trio.EndOfChannel:
-            pass  # stop was requested and the control mailbox is empty: _watch_stop ends us
+        except (trio.EndOfChannel, trio.BrokenResourceError):
+            # A stop is under way: the control mailbox has ended, or the parser, which is
+            # stopped first, takes no more frames. _watch_stop ends us.
+            pass
 
     async def _watch_stop(self, scope: trio.CancelScope) -> None:
         await self._ctx.stop_requested.wait()

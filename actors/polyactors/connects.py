@@ -1,19 +1,19 @@
 """When the service may connect: staggered, and never in a storm.
 
-One gate for all feeds. A connect is *unproven* until its session has lived PROVEN_SECONDS; at
-most UNPROVEN_MAX unproven connects are allowed in any WINDOW_SECONDS. A server that drops at
-once, or right after the first dump, therefore sees at most that many, however many feeds there
-are, while feeds that hold do not slow down the start of the next.
+One gate for all feeds. At most CONNECTS_MAX connects are allowed in any WINDOW_SECONDS, not
+counting those whose sessions *hold*: are open, and have been for PROVEN_SECONDS. A server that
+drops at once, or right after the first dump, or a little later, therefore sees at most that
+many, however many feeds there are, while feeds that hold do not slow down the start of the next.
 """
-
-from collections import deque
 
 import trio
 
 STAGGER_SECONDS = 0.1
 """Opening many sockets at once earns HTTP 429 (nautilus_trader#2238)."""
-WINDOW_SECONDS = 10.0
-UNPROVEN_MAX = 12
+WINDOW_SECONDS = 11.0
+"""The promise is 10 s as the server sees it: a connect may take some 100 ms longer to get there
+than a later one."""
+CONNECTS_MAX = 12
 PROVEN_SECONDS = 2.0
 
 
@@ -21,25 +21,37 @@ class ConnectWindow:
     """Pure: remembers the connects and says when the next one may happen."""
 
     def __init__(self) -> None:
-        self._unproven: deque[tuple[float, int]] = deque()
+        self._connects: dict[int, float] = {}
+        """When each session of the last WINDOW_SECONDS was begun, by epoch, the oldest first."""
+        self._held: set[int] = set()
+        """Those of them that hold now."""
         self._next_seconds = 0.0
 
     def next_at(self, now_seconds: float) -> float:
         """The earliest time for the next connect, given all that was recorded; may be past."""
-        while self._unproven and self._unproven[0][0] <= now_seconds - WINDOW_SECONDS:
-            self._unproven.popleft()
-        if len(self._unproven) >= UNPROVEN_MAX:
-            return max(self._next_seconds, self._unproven[0][0] + WINDOW_SECONDS)
+        for epoch, at in list(self._connects.items()):
+            if at > now_seconds - WINDOW_SECONDS:
+                break
+            del self._connects[epoch]
+            self._held.discard(epoch)
+        counted = [at for epoch, at in self._connects.items() if epoch not in self._held]
+        if len(counted) >= CONNECTS_MAX:
+            return max(self._next_seconds, counted[-CONNECTS_MAX] + WINDOW_SECONDS)
         return self._next_seconds
 
     def record(self, epoch: int, now_seconds: float) -> None:
         """A connect begins now, for the session `epoch`."""
-        self._unproven.append((now_seconds, epoch))
+        self._connects[epoch] = now_seconds
         self._next_seconds = now_seconds + STAGGER_SECONDS
 
     def prove(self, epoch: int) -> None:
-        """The session held: its connect is no longer counted."""
-        self._unproven = deque(item for item in self._unproven if item[1] != epoch)
+        """The session holds: its connect is not counted for as long as it does."""
+        if epoch in self._connects:
+            self._held.add(epoch)
+
+    def end(self, epoch: int) -> None:
+        """The session is over: its connect is counted, again."""
+        self._held.discard(epoch)
 
 
 class ConnectGate:
@@ -64,3 +76,7 @@ class ConnectGate:
         """The session has lived PROVEN_SECONDS."""
         self._window.prove(epoch)
         self._proven.set()
+
+    def end(self, epoch: int) -> None:
+        """The session is over."""
+        self._window.end(epoch)

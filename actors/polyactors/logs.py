@@ -9,7 +9,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TextIO
 
 import structlog
@@ -52,10 +52,9 @@ class LogLines:
             self._put(line)
 
     def _put(self, line: str) -> None:
-        try:
+        # When nobody reads the logs any more, that is no reason to hurt the service.
+        with suppress(OSError):
             print(line, file=self._stream, flush=True)
-        except OSError:
-            pass  # nobody reads the logs any more: no reason to hurt the service
 
 
 class _Handler(logging.Handler):

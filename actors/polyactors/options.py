@@ -10,10 +10,10 @@ in the environment (`POLYACTORS_TOKEN`). A variable that is empty counts as not 
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import attrs
-from attrs import frozen
+from attrs import Factory, field, frozen
 
 from polyactors.config import ENVIRONMENT_PREFIX, Settings, read_file
 from polyactors.errors import UsageError
@@ -25,7 +25,7 @@ TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no":
 _SEPARATORS = re.compile(r"[,\s]+")
 
 
-@frozen(kw_only=True)
+@frozen
 class Option:
     """One thing that can be set."""
 
@@ -34,17 +34,17 @@ class Option:
     kind: type
     """str, int, float or bool; of each element when the option is repeatable."""
     help: str
-    metavar: str | None = None
-    default: object = None
+    metavar: str | None = field(default=None, kw_only=True)
+    default: object = field(default=None, kw_only=True)
     """None: not set."""
-    is_repeatable: bool = False
-    key: str
+    is_repeatable: bool = field(default=False, kw_only=True)
+    key: str = field(default=Factory(lambda self: self.name, takes_self=True), kw_only=True)
     """Its name in the file."""
-    above: float | None = None
+    above: float | None = field(default=None, kw_only=True)
     """Exclusive lower bound."""
-    minimum: float | None = None
-    maximum: float | None = None
-    choices: tuple[str, ...] = ()
+    minimum: float | None = field(default=None, kw_only=True)
+    maximum: float | None = field(default=None, kw_only=True)
+    choices: tuple[str, ...] = field(default=(), kw_only=True)
 
     @property
     def flag(self) -> str:
@@ -86,10 +86,10 @@ class Option:
     def check(self, value: object, label: str) -> Any:
         """The value, if it is of the kind and within the bounds. Raises UsageError."""
         if self.is_repeatable:
-            values: Sequence[object] | None = value if isinstance(value, list) else None  # pyright: ignore[reportUnknownVariableType] - elements are looked at below
-            if values is None or not all(isinstance(element, str) for element in values):
+            texts = _texts(value)
+            if texts is None:
                 raise UsageError(f"{label} must be a list of texts, not {value!r}")
-            return list(values)
+            return texts
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if type(value) is not self.kind or (self.choices and value not in self.choices):
@@ -114,33 +114,34 @@ class Option:
         return UsageError(f"{label} must be {self.expected}, not {shown[:80]!r}")
 
 
-def _option(name: str, kind: type, help_text: str, **more: Any) -> Option:
-    return Option(**({"name": name, "kind": kind, "help": help_text, "key": name} | more))
+def _texts(value: object) -> list[str] | None:
+    if not isinstance(value, list):
+        return None
+    elements = cast("list[object]", value)
+    texts = [element for element in elements if isinstance(element, str)]
+    return texts if len(texts) == len(elements) else None
 
 
 def _settings_options() -> tuple[Option, ...]:
     # Every number of Settings must be greater than 0; that is what its validator says, too.
     return tuple(
         Option(
-            name=field.name,
-            kind=field.type or str,
-            help=field.metadata["help"],
-            metavar=field.metadata.get("metavar"),
-            default=field.default,
-            key=field.name,
-            above=0 if field.type in (int, float) else None,
-            maximum=field.metadata.get("maximum"),
+            setting.name,
+            setting.type or str,
+            setting.metadata["help"],
+            metavar=setting.metadata.get("metavar"),
+            default=setting.default,
+            above=0 if setting.type in (int, float) else None,
+            maximum=setting.metadata.get("maximum"),
         )
-        for field in attrs.fields(Settings)
+        for setting in attrs.fields(Settings)
     )
 
 
 SETTINGS = _settings_options()
 FOLLOW = (
-    _option(
-        "token", str, "a token id; repeatable", metavar="ID", key="tokens", is_repeatable=True
-    ),
-    _option(
+    Option("token", str, "a token id; repeatable", metavar="ID", key="tokens", is_repeatable=True),
+    Option(
         "market",
         str,
         "a market, or all markets of an event; repeatable",
@@ -148,7 +149,7 @@ FOLLOW = (
         key="markets",
         is_repeatable=True,
     ),
-    _option(
+    Option(
         "top",
         int,
         f"the N most active markets ({TOP_DEFAULT} when nothing is named)",
@@ -158,17 +159,15 @@ FOLLOW = (
     ),
 )
 OUTPUT = (
-    _option(
+    Option(
         "events", str, "write every event as a line of JSON; - is standard output", metavar="PATH"
     ),
-    _option(
-        "summary", str, "write a JSON object at the end; - is standard output", metavar="PATH"
-    ),
-    _option("seconds", float, "stop in order after so long", metavar="S", above=0),
-    _option("plain", bool, "plain lines, also on a terminal", default=False),
+    Option("summary", str, "write a JSON object at the end; - is standard output", metavar="PATH"),
+    Option("seconds", float, "stop in order after so long", metavar="S", above=0),
+    Option("plain", bool, "plain lines, also on a terminal", default=False),
 )
 LOGGING = (
-    _option(
+    Option(
         "log_level",
         str,
         "what is logged to standard error",
@@ -177,11 +176,11 @@ LOGGING = (
         choices=LOG_LEVELS,
     ),
 )
-CONFIG = (_option("config", str, "read options from a TOML file", metavar="FILE"),)
+CONFIG = (Option("config", str, "read options from a TOML file", metavar="FILE"),)
 EXCHANGE = (
-    _option("seed", int, "same seed, same markets and orders", metavar="N", default=1),
-    _option("markets", int, "markets listed", metavar="N", default=4, minimum=1, maximum=2000),
-    _option(
+    Option("seed", int, "same seed, same markets and orders", metavar="N", default=1),
+    Option("markets", int, "markets listed", metavar="N", default=4, minimum=1, maximum=2000),
+    Option(
         "rate",
         float,
         "engine steps a second over all markets",
@@ -191,11 +190,11 @@ EXCHANGE = (
         maximum=100_000,
     ),
 )
-DEMO_FAULTS = (_option("faults", bool, "let the exchange misbehave", default=True),)
-VENUE_FAULTS = (_option("faults", bool, "let the exchange misbehave", default=False),)
+DEMO_FAULTS = (Option("faults", bool, "let the exchange misbehave", default=True),)
+VENUE_FAULTS = (Option("faults", bool, "let the exchange misbehave", default=False),)
 LISTEN = (
-    _option("host", str, "address to listen on", metavar="HOST", default="127.0.0.1"),
-    _option(
+    Option("host", str, "address to listen on", metavar="HOST", default="127.0.0.1"),
+    Option(
         "port",
         int,
         "port of the WebSocket; 0 picks a free one",
@@ -204,7 +203,7 @@ LISTEN = (
         minimum=0,
         maximum=65535,
     ),
-    _option(
+    Option(
         "rest_port",
         int,
         "port of REST and Gamma; 0 picks a free one",
@@ -214,7 +213,7 @@ LISTEN = (
         maximum=65535,
     ),
 )
-REPORT = (_option("json", bool, "print the report as one JSON object", default=False),)
+REPORT = (Option("json", bool, "print the report as one JSON object", default=False),)
 
 
 def collect(
@@ -246,7 +245,7 @@ def collect(
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
     """The Settings among collected values; the fields that were not collected have defaults."""
-    names = {field.name for field in attrs.fields(Settings)}
+    names = {setting.name for setting in attrs.fields(Settings)}
     return Settings(**{name: value for name, value in values.items() if name in names})
 
 

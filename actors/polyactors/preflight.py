@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import trio
 from attrs import evolve, frozen
 
+from polyactors.config import Settings
 from polyactors.discovery import Wanted, resolve
 from polyactors.errors import RestFailed, UsageError
 from polyactors.protocol.rest import MarketListing
@@ -31,9 +32,7 @@ class Preflight:
     """What could not be checked, a sentence each."""
 
 
-async def preflight(
-    wanted: Wanted, rest: RestClient, *, clob_url: str, gamma_url: str
-) -> Preflight:
+async def preflight(wanted: Wanted, rest: RestClient, settings: Settings) -> Preflight:
     """Check the tokens and look up the markets, within PREFLIGHT_SECONDS_MAX for both.
 
     Raises UsageError for a token or a market that does not exist.
@@ -51,7 +50,7 @@ async def preflight(
             nursery.cancel_scope.cancel()
         except (RestFailed, trio.TooSlowError) as error:
             notices.append(
-                f"the tokens were not checked, {_why(clob_url, error)}; "
+                f"the tokens were not checked, {_why(settings.clob_url, error)}; "
                 f"going on without ({NO_NETWORK})"
             )
 
@@ -65,7 +64,7 @@ async def preflight(
             nursery.cancel_scope.cancel()
         except (RestFailed, trio.TooSlowError) as error:
             notices.append(
-                f"the markets were not found yet, {_why(gamma_url, error)}; "
+                f"the markets were not found yet, {_why(settings.gamma_url, error)}; "
                 f"asking again until it answers ({NO_NETWORK})"
             )
 
@@ -77,13 +76,11 @@ async def preflight(
     if mistakes:
         raise mistakes[0]
     if listings is not None:
-        result = _with_listings(wanted, listings, gamma_url)
+        result = _with_listings(wanted, listings, settings.gamma_url)
     return evolve(result, notices=tuple(notices))
 
 
-def _with_listings(
-    wanted: Wanted, listings: Sequence[MarketListing], gamma_url: str
-) -> Preflight:
+def _with_listings(wanted: Wanted, listings: Sequence[MarketListing], gamma_url: str) -> Preflight:
     found = [token for listing in listings for token in listing.tokens]
     tokens = tuple(dict.fromkeys((*wanted.tokens, *found)))
     if not tokens:

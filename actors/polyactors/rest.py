@@ -99,7 +99,12 @@ class RestClient:
     async def fetch_book(self, token: str) -> BookSnapshot | None:
         """The book of one token; None when the exchange does not know it (404)."""
         answer = await self._request("GET", f"{self._clob_url}/book", {"token_id": token})
-        return None if answer is None else _decoded(decode_book, answer)
+        if answer is None:
+            return None
+        book = _decoded(decode_book, answer)
+        if book.token != token:
+            raise RestFailed(f"{self._clob_url}/book: asked for {token}, got {book.token}")
+        return book
 
     async def fetch_markets(self, params: Mapping[str, str]) -> MarketsPage:
         """One page of Gamma's keyset listing."""

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from math import inf
+from random import Random
 from typing import Any
 
 import trio
@@ -119,9 +120,11 @@ class Service:
         rest: RestClient,
         sinks: "Sequence[Callable[[Service], ChildSpec[object]]]" = (),
         last: "Callable[[Service], ChildSpec[object]] | None" = None,
+        rng: Random | None = None,
     ) -> None:
         """`sinks` live under observability, and hear everything: they start first and stop
-        last. `last` is the terminal's child. `rest` must be open while the service runs."""
+        last. `last` is the terminal's child. `rest` must be open while the service runs. `rng`
+        is the source of all jitter."""
         Target.parse(env.settings.ws_url)  # a wrong URL is the user's mistake, said at once
         self.env = env
         self.failure: UsageError | None = None
@@ -137,7 +140,7 @@ class Service:
         self._feeds_supervisor: Supervisor | None = None
         self._snapshots: Address[FetchBook] | None = None
         self._add_feeds(wanted.tokens)
-        self.root = self._make_root(sinks, last)
+        self.root = self._make_root(sinks, last, rng)
 
     # --- for programs ---------------------------------------------------------------------
 
@@ -244,6 +247,7 @@ class Service:
         self,
         sinks: "Sequence[Callable[[Service], ChildSpec[object]]]",
         last: "Callable[[Service], ChildSpec[object]] | None",
+        rng: Random | None,
     ) -> Supervisor:
         observer: ChildSpec[object] = ChildSpec(
             id="observer",
@@ -267,6 +271,7 @@ class Service:
             children,
             strategy=Strategy.ONE_FOR_ONE,
             intensity=Intensity(3, 300.0),
+            rng=rng,
             events=self._bus,
         )
         root.env = self.env

@@ -17,20 +17,12 @@ from collections.abc import Callable
 from math import inf
 
 from polyactors.book.groups import QUIET_SECONDS, ClosedGroup
-from polyactors.book.numbers import Side, to_decimal
+from polyactors.book.numbers import to_decimal
 from polyactors.book.orderbook import OrderBook
-from polyactors.book.trust import DESYNCS, StaleReason, TrustState
-from polyactors.book.verify import verify_hash
-from polyactors.events import (
-    BookUpdated,
-    Cause,
-    Event,
-    Gap,
-    TickSizeChanged,
-    TradePrinted,
-    TrustChanged,
-)
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.events import Cause
 from polyactors.feed import Feed
+from polyactors.journal import Journal
 from polyactors.messages import FetchBook, Missed, Parsed, RestBook, Resync
 from polyactors.protocol.events import (
     BookSnapshot,
@@ -46,7 +38,6 @@ RESYNC_FORGIVEN_SECONDS = 5.0
 """LIVE for so long, a token's next resync is immediate again."""
 REST_PATIENCE_SECONDS = 30.0
 """The snapshots actor always answers; should it die over the question, ask again after this."""
-
 
 Send = Callable[[Resync | FetchBook], None]
 """Passes a request on; never waits, never raises."""
@@ -69,7 +60,6 @@ class BookShard:
         inf where the clock says nothing about the stream."""
         self._feed = feed
         self._statistics = feed.env.statistics
-        self._clock_ns = feed.env.clock_ns
         self._send = send
         self._adopt_any_token = adopt_any_token
         self._hash_every_group = hash_every_group
@@ -82,9 +72,7 @@ class BookShard:
         """Tokens with an open hash group, the longest quiet first."""
         self._last_trade_prices: dict[str, str] = {}
         """By market: the text that the exchange hashes, as far as we know."""
-        self._dirty: dict[str, TokenBook] = {}
-        """Tokens whose update is held back to the end of the batch."""
-        self._events: list[Event] = []
+        self._journal = Journal(feed)
         self._requests: list[Resync | FetchBook] = []
 
     # --- from outside ---------------------------------------------------------------------
@@ -114,13 +102,13 @@ class BookShard:
                 self._close_group(state)
             self._rest_easy(state)
             if self._feed.trust[state.token].state is not TrustState.EMPTY:
-                self._set_trust(state, TrustState.STALE, now, reason)
+                self._journal.trust(state, TrustState.STALE, now, reason)
 
     def abandon(self, now: float) -> None:
         """This incarnation dies: its levels go with it."""
         for state in self.books.values():
             if self._feed.trust[state.token].state is not TrustState.EMPTY:
-                self._set_trust(state, TrustState.STALE, now, StaleReason.ACTOR_RESTARTED)
+                self._journal.trust(state, TrustState.STALE, now, StaleReason.ACTOR_RESTARTED)
 
     def apply(self, batch: Parsed, now: float, *, is_behind: bool = False) -> None:
         """Apply the events of one batch. `is_behind`: one update per token and batch."""
@@ -144,9 +132,7 @@ class BookShard:
                 self._tick_size_change(event)
             elif isinstance(event, Missed):
                 self._missed(event, now)
-        for state in self._dirty.values():
-            self._publish_update(state, state.last_cause)
-        self._dirty.clear()
+        self._journal.end_batch()
 
     def rest_book(self, answer: RestBook, now: float) -> None:
         """REST answered for a token on step 4."""
@@ -155,7 +141,7 @@ class BookShard:
             return
         if answer.is_unknown:
             self._rest_easy(state)
-            self._set_trust(state, TrustState.STALE, now, StaleReason.UNKNOWN_TOKEN)
+            self._journal.trust(state, TrustState.STALE, now, StaleReason.UNKNOWN_TOKEN)
         elif answer.snapshot is None or not self._adopt_rest(state, answer.snapshot, now):
             self._back_off(state, now)
 
@@ -183,8 +169,8 @@ class BookShard:
 
     def flush(self) -> None:
         """Hand out the events and requests that have gathered, in order."""
-        if self._events:
-            events, self._events = self._events, []
+        events = self._journal.take()
+        if events:
             self._feed.env.hub.publish(events)
         if self._requests:
             requests, self._requests = self._requests, []
@@ -206,7 +192,7 @@ class BookShard:
                 for timestamp_ms, ready in state.splice.accept(event.timestamp_ms, change):
                     self._apply_change(state, ready, timestamp_ms, now)
                     touched[state.token] = state
-                self._drop_joined_splice(state)
+                self._watch_splice(state, now)
             elif self._feed.trust[state.token].state is TrustState.LIVE:
                 self._apply_change(state, change, event.timestamp_ms, now)
                 touched[state.token] = state
@@ -216,12 +202,21 @@ class BookShard:
                 state.market = event.market
         for state in touched.values():
             if self._feed.trust[state.token].state is TrustState.LIVE:
-                self._update(state, "delta", is_behind)
+                self._journal.update(state, "delta", is_behind=is_behind)
 
-    def _drop_joined_splice(self, state: TokenBook) -> None:
-        # Asked anew: applying a change may have ended the splice with the book's trust.
-        if state.splice is not None and state.splice.joined:
+    def _watch_splice(self, state: TokenBook, now: float) -> None:
+        """See whether the stream has passed the REST book, or changes wait for a sign of it."""
+        splice = state.splice
+        if splice is None:
+            return  # applying a change ended it, with the book's trust
+        if splice.joined:
             state.splice = None
+            self._rest_easy(state)
+        elif splice.held and state.step is Step.IDLE:
+            # Quiet decides as well: the book's own step lies before all that was received.
+            state.step = Step.HOLDING
+            state.due_seconds = now + self._quiet_seconds
+            self._pending[state.token] = state
 
     def _apply_change(
         self, state: TokenBook, change: LevelChange, timestamp_ms: int, now: float
@@ -248,15 +243,15 @@ class BookShard:
             state = self._follow(event.token, now)
         trust = self._feed.trust[state.token]
         if trust.state is TrustState.EMPTY or trust.reason is StaleReason.UNKNOWN_TOKEN:
-            self._set_trust(state, TrustState.SYNCING, now)  # it exists after all
+            self._journal.trust(state, TrustState.SYNCING, now)  # it exists after all
         elif trust.state is TrustState.LIVE:
             if state.group.is_open:
                 self._close_group(state)
-            if not state.expects_book and not _has_levels(state.book, event):
+            if not state.expects_book and not state.has_levels(event):
                 self._statistics.resyncs[StaleReason.BOOK_MISMATCH.value] += 1
-                self._set_trust(state, TrustState.STALE, now, StaleReason.BOOK_MISMATCH)
+                self._journal.trust(state, TrustState.STALE, now, StaleReason.BOOK_MISMATCH)
         self._adopt(state, event, "snapshot", now)
-        self._update(state, "snapshot", is_behind)
+        self._journal.update(state, "snapshot", is_behind=is_behind)
 
     def _adopt(self, state: TokenBook, snapshot: BookSnapshot, cause: Cause, now: float) -> None:
         """Replace the book by a whole one; it is LIVE from here on."""
@@ -274,9 +269,9 @@ class BookShard:
         self._rest_easy(state)
         trust = self._feed.trust[state.token]
         if trust.state is TrustState.STALE:
-            self._set_trust(state, TrustState.SYNCING, now)
+            self._journal.trust(state, TrustState.SYNCING, now)
         if trust.state is not TrustState.LIVE:
-            self._set_trust(state, TrustState.LIVE, now)
+            self._journal.trust(state, TrustState.LIVE, now)
             state.live_since_seconds = now
 
     def _trade(self, event: LastTradePrice) -> None:
@@ -285,18 +280,7 @@ class BookShard:
             return
         # Three decimals, whatever the tick: that is how the exchange hashes it.
         self._last_trade_prices[event.market] = f"{to_decimal(event.price):.3f}"
-        self._events.append(
-            TradePrinted(
-                time_ns=self._clock_ns(),
-                token=event.token,
-                market=event.market,
-                epoch=self._feed.epoch or 0,
-                price=to_decimal(event.price),
-                size=to_decimal(event.size),
-                side="BUY" if event.side is Side.BID else "SELL",
-                timestamp_ms=event.timestamp_ms,
-            )
-        )
+        self._journal.trade(event)
 
     def _tick_size_change(self, event: TickSizeChange) -> None:
         # The levels stay: the one real capture shows the book before this event, not after.
@@ -305,31 +289,12 @@ class BookShard:
             self._statistics.foreign_events += 1
             return
         state.inputs.tick_size = str(event.new)
-        self._events.append(
-            TickSizeChanged(
-                time_ns=self._clock_ns(),
-                token=event.token,
-                market=event.market,
-                epoch=self._feed.epoch or 0,
-                old=event.old,
-                new=event.new,
-            )
-        )
+        self._journal.tick_size(event)
 
     def _missed(self, missed: Missed, now: float) -> None:
-        epoch = self._feed.epoch
-        named = missed.tokens or (None,)
-        for token in named:
+        for token in missed.tokens or (None,):
             if token is None or token in self.books:
-                self._events.append(
-                    Gap(
-                        time_ns=self._clock_ns(),
-                        feed=self._feed.id,
-                        epoch=epoch,
-                        token=token,
-                        reason=missed.reason,
-                    )
-                )
+                self._journal.gap(token, missed.reason)
         for token in missed.tokens or tuple(self.books):
             state = self.books.get(token)
             if state is not None:
@@ -361,15 +326,7 @@ class BookShard:
     def _hash_ok(self, state: TokenBook, closed: ClosedGroup) -> bool | None:
         if not (state.must_prove or self._hash_every_group):
             return None
-        state.must_prove = False
-        known = self._last_trade_prices.get(state.market)
-        hash_ok = verify_hash(
-            state.book,
-            closed.hash,
-            closed.timestamp_ms,
-            state.inputs,
-            () if known is None else (known,),
-        )
+        hash_ok = state.verify(closed, self._last_trade_prices.get(state.market))
         self._statistics.groups_hash_ok += hash_ok is True
         self._statistics.groups_hash_unverifiable += hash_ok is None
         return hash_ok
@@ -377,7 +334,7 @@ class BookShard:
     def _settle(self, state: TokenBook, now: float) -> None:
         """The group has been quiet: it is complete, and readers hear that the book settled."""
         if self._judge(state, now):
-            self._publish_update(state, state.last_cause)
+            self._journal.update(state, state.last_cause)
 
     # --- the way to a trusted book --------------------------------------------------------
 
@@ -394,7 +351,7 @@ class BookShard:
             state.attempts = 0
         self._statistics.resyncs[reason.value] += 1
         state.why = reason
-        self._set_trust(state, TrustState.STALE, now, reason)
+        self._journal.trust(state, TrustState.STALE, now, reason)
         if state.step is Step.BACKING_OFF:
             return  # the next attempt is due already
         self._back_off(state, now)
@@ -405,7 +362,7 @@ class BookShard:
         if state.attempts > 0:
             delay = min(RESYNC_BACKOFF_SECONDS_MAX, 2.0 ** min(state.attempts - 1, 10))
         state.attempts += 1
-        state.splice = None
+        state.end_splice()
         if delay == 0.0:
             self._redrive(state, now)
             return
@@ -420,10 +377,10 @@ class BookShard:
     def _await_book(self, state: TokenBook, step: Step, now: float) -> None:
         """A subscription is on its way (again): the next `book` is the one that counts."""
         if self._feed.trust[state.token].state is not TrustState.SYNCING:
-            self._set_trust(state, TrustState.SYNCING, now)
+            self._journal.trust(state, TrustState.SYNCING, now)
+        state.end_splice()
         state.buffer.pass_by(state.group.timestamp_ms, state.group.hash)
         state.buffer.clear()
-        state.splice = None
         state.expects_book = True
         state.step = step
         state.due_seconds = now + self._first_book_seconds
@@ -441,6 +398,12 @@ class BookShard:
             self._back_off(state, now)
         elif state.step is Step.BACKING_OFF:
             self._redrive(state, now)
+        elif state.step is Step.HOLDING and state.splice is not None:
+            for timestamp_ms, change in state.splice.release():
+                self._apply_change(state, change, timestamp_ms, now)
+            self._watch_splice(state, now)
+            if self._feed.trust[state.token].state is TrustState.LIVE:
+                self._journal.update(state, "delta")
 
     def _adopt_rest(self, state: TokenBook, snapshot: BookSnapshot, now: float) -> bool:
         """Splice a REST book into the buffered deltas. False when it is provably too old."""
@@ -451,10 +414,11 @@ class BookShard:
         self._adopt(state, snapshot, "rest", now)
         for timestamp_ms, change in ready:
             self._apply_change(state, change, timestamp_ms, now)
-        if not splice.joined and self._feed.trust[state.token].state is TrustState.LIVE:
-            state.splice = splice
         if self._feed.trust[state.token].state is TrustState.LIVE:
-            self._update(state, "rest", is_behind=False)
+            state.splice = splice
+            self._watch_splice(state, now)
+        if self._feed.trust[state.token].state is TrustState.LIVE:
+            self._journal.update(state, "rest")
         return True
 
     def _rest_easy(self, state: TokenBook) -> None:
@@ -462,7 +426,7 @@ class BookShard:
         state.step = Step.IDLE
         state.due_seconds = inf
         state.expects_book = False
-        state.splice = None
+        state.end_splice()
         state.buffer.clear()
         self._pending.pop(state.token, None)
 
@@ -470,58 +434,5 @@ class BookShard:
         """A replay meets a token for the first time."""
         state = self.books[token] = TokenBook(token)
         self._feed.follow(token)
-        self._set_trust(state, TrustState.SYNCING, now)
+        self._journal.trust(state, TrustState.SYNCING, now)
         return state
-
-    # --- events ---------------------------------------------------------------------------
-
-    def _set_trust(
-        self, state: TokenBook, new: TrustState, now: float, reason: StaleReason | None = None
-    ) -> None:
-        before = self._feed.trust[state.token]
-        if before.state is new and before.reason is reason:
-            return
-        self._feed.trust[state.token] = before.to(new, now_seconds=now, reason=reason)
-        if reason in DESYNCS:
-            self._statistics.desyncs += 1
-        self._dirty.pop(state.token, None)
-        self._events.append(
-            TrustChanged(
-                time_ns=self._clock_ns(),
-                token=state.token,
-                market=state.market,
-                epoch=self._feed.epoch,
-                state=new,
-                previous=before.state,
-                reason=reason,
-            )
-        )
-
-    def _update(self, state: TokenBook, cause: Cause, is_behind: bool) -> None:
-        state.last_cause = cause
-        if is_behind:
-            self._dirty[state.token] = state
-        else:
-            self._publish_update(state, cause)
-
-    def _publish_update(self, state: TokenBook, cause: Cause) -> None:
-        book = state.book
-        bid, ask = book.best_bid_units, book.best_ask_units
-        self._events.append(
-            BookUpdated(
-                time_ns=self._clock_ns(),
-                token=state.token,
-                market=state.market,
-                epoch=self._feed.epoch or 0,
-                best_bid=None if bid is None else to_decimal(bid),
-                best_ask=None if ask is None else to_decimal(ask),
-                bids=book.bid_count,
-                asks=book.ask_count,
-                cause=cause,
-                settled=not state.group.is_open,
-            )
-        )
-
-
-def _has_levels(book: OrderBook, snapshot: BookSnapshot) -> bool:
-    return book.wire_bids == list(snapshot.bids) and book.wire_asks == list(snapshot.asks)

@@ -26,37 +26,45 @@ async def run_snapshots(
     ctx.ready()
     while True:
         questions = await ctx.inbox.receive_batch(BOOKS_PER_REQUEST_MAX)
-        books, unknown = await _fetch(rest, [question.token for question in questions])
+        lookups = SINGLE_REQUESTS_MAX
+        try:
+            books = await rest.fetch_books([question.token for question in questions])
+        except RestFailed as error:
+            log.warning("no snapshots by REST", tokens=len(questions), why=str(error))
+            books, lookups = {}, 0
+        missing: list[FetchBook] = []
         for question in questions:
-            address = shards.get(question.feed)
-            if address is not None:
-                await address.send(
-                    RestBook(
-                        question.feed,
-                        question.epoch,
-                        question.token,
-                        books.get(question.token),
-                        question.token in unknown,
-                    )
-                )
+            if question.token in books:
+                await _answer(shards, question, books[question.token])
+            else:
+                missing.append(question)
+        for question in missing:
+            book, is_unknown = None, False
+            if lookups > 0:
+                lookups -= 1
+                await trio.sleep(REQUEST_INTERVAL_SECONDS)
+                try:
+                    book = await rest.fetch_book(question.token)
+                    is_unknown = book is None
+                except RestFailed as error:
+                    log.warning("no snapshot by REST", token=question.token, why=str(error))
+                    lookups = 0  # it may be REST that ails: the others must not wait for that
+            await _answer(shards, question, book, is_unknown=is_unknown)
         await trio.sleep(REQUEST_INTERVAL_SECONDS)
 
 
-async def _fetch(
-    rest: RestClient, tokens: list[str]
-) -> tuple[dict[str, BookSnapshot], frozenset[str]]:
-    """The books that REST has, and the tokens that it does not know."""
+async def _answer(
+    shards: "dict[str, Address[ShardMessage]]",
+    question: FetchBook,
+    book: BookSnapshot | None,
+    *,
+    is_unknown: bool = False,
+) -> None:
+    address = shards.get(question.feed)
+    if address is None:
+        return
+    answer = RestBook(question.feed, question.epoch, question.token, book, is_unknown)
     try:
-        books = await rest.fetch_books(tokens)
-        unknown: set[str] = set()
-        for token in [token for token in tokens if token not in books][:SINGLE_REQUESTS_MAX]:
-            await trio.sleep(REQUEST_INTERVAL_SECONDS)
-            book = await rest.fetch_book(token)
-            if book is None:
-                unknown.add(token)
-            else:
-                books[token] = book
-    except RestFailed as error:
-        log.warning("no snapshot by REST", tokens=len(tokens), why=str(error))
-        return {}, frozenset()
-    return books, frozenset(unknown)
+        await address.send(answer)
+    except trio.BrokenResourceError:
+        pass  # the books have ended for good: what asked is gone, and we are stopped next

@@ -3,13 +3,13 @@
 from enum import Enum
 from math import inf
 
-from polyactors.book.groups import HashGroup
+from polyactors.book.groups import ClosedGroup, HashGroup
 from polyactors.book.orderbook import OrderBook
 from polyactors.book.splice import DeltaBuffer, RestSplice
 from polyactors.book.trust import StaleReason
-from polyactors.book.verify import HashInputs
+from polyactors.book.verify import HashInputs, verify_hash
 from polyactors.events import Cause
-from polyactors.protocol.events import LevelChange
+from polyactors.protocol.events import BookSnapshot, LevelChange
 
 BUFFERED_DELTAS_MAX = 1024
 """Deltas of one token that are kept for a splice while its book is not LIVE."""
@@ -23,6 +23,8 @@ class Step(Enum):
     REDRIVEN = "redriven"
     FETCHING = "fetching"
     BACKING_OFF = "backing_off"
+    HOLDING = "holding"
+    """LIVE from REST, with changes held that may or may not be in the book already."""
 
 
 class TokenBook:
@@ -56,3 +58,27 @@ class TokenBook:
         self.must_prove = False
         """The book came by REST: the hash of the next complete group must bear it out."""
         self.last_cause: Cause = "snapshot"
+
+    def has_levels(self, snapshot: BookSnapshot) -> bool:
+        """Whether the local book is just this one, level by level."""
+        return self.book.wire_bids == list(snapshot.bids) and self.book.wire_asks == list(
+            snapshot.asks
+        )
+
+    def verify(self, closed: ClosedGroup, last_trade_price: str | None) -> bool | None:
+        """Whether the book hashes to what the group stated; None when it cannot be told."""
+        self.must_prove = False
+        return verify_hash(
+            self.book,
+            closed.hash,
+            closed.timestamp_ms,
+            self.inputs,
+            () if last_trade_price is None else (last_trade_price,),
+        )
+
+    def end_splice(self) -> None:
+        """Give up a splice: what it still held has passed by, and no REST book may lack it."""
+        if self.splice is not None:
+            for timestamp_ms, change in self.splice.release():
+                self.buffer.pass_by(timestamp_ms, change.hash)
+            self.splice = None

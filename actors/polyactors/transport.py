@@ -6,8 +6,9 @@ TLS and WebSockets is mapped here, once, to `SessionFailed` with the reason of `
 
 This is the one module that touches private names of trio-websocket (0.12): its `_reader_task`
 and `_open_handshake`, because `wrap_client_stream` waits for ever when the server hangs up in
-the middle of the handshake, and its `_recv_channel`, because one wake-up shall take all that
-has arrived. tests/actors/test_transport.py fails loudly when they change.
+the middle of the handshake, its `_reject_status`, because it tells of a refusal only after the
+end of a body that may never come, and its `_recv_channel`, because one wake-up shall take all
+that has arrived. tests/actors/test_transport.py fails loudly when they change.
 """
 
 import socket
@@ -18,8 +19,9 @@ from urllib.parse import urlsplit
 
 import trio
 from attrs import frozen
-from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection
+from trio_websocket import ConnectionClosed, WebSocketConnection
 from wsproto import ConnectionType, WSConnection
+from wsproto.utilities import RemoteProtocolError
 
 from polyactors.errors import SessionFailed, UsageError
 
@@ -85,6 +87,12 @@ class Target:
         resource = parts.path or "/"
         if parts.query:
             resource += "?" + parts.query
+        try:
+            parts.hostname.encode("idna")
+        except UnicodeError:
+            raise UsageError(f"{url!r}: {parts.hostname!r} is no host name") from None
+        if not all("!" <= character <= "~" for character in resource):
+            raise UsageError(f"{url!r} has characters that a URL must write as %XX")
         return cls(parts.hostname, port or (443 if tls else 80), tls, resource)
 
     @property
@@ -182,12 +190,22 @@ class WebSocket:
         with trio.move_on_after(CLOSE_DEADLINE_SECONDS, shield=True):
             await trio.aclose_forcefully(self._stream)
 
+    def refusal(self) -> SessionFailed | None:
+        """The HTTP answer that refused the upgrade, if there was one, its body read or not."""
+        status = self._connection._reject_status  # pyright: ignore[reportPrivateUsage]
+        if not status:
+            return None
+        return SessionFailed(f"handshake_{status}", f"the server refused with HTTP {status}")
+
     def _failure(self) -> SessionFailed:
-        if isinstance(self._reader_error, ConnectionRejected):
-            status = self._reader_error.status_code
-            return SessionFailed(f"handshake_{status}", f"the server refused with HTTP {status}")
+        refusal = self.refusal()
+        if refusal is not None:
+            return refusal
         if self._reader_error is not None:
-            return SessionFailed("unreadable", f"not the WebSocket protocol: {self._reader_error}")
+            # trio-websocket fails to answer a broken handshake; what broke it stands behind.
+            chain = _chain(self._reader_error)
+            why = next((e for e in chain if isinstance(e, RemoteProtocolError)), chain[0])
+            return SessionFailed("unreadable", f"not the WebSocket protocol: {why}")
         closed = self._connection.closed
         if closed is None:
             return SessionFailed("unreadable", "the server broke the WebSocket protocol")
@@ -210,6 +228,7 @@ async def connect_websocket(
     Raises SessionFailed when either step fails or both take longer than the connect timeout;
     then, and when cancelled, the stream is closed already.
     """
+    websocket: WebSocket | None = None
     try:
         with trio.fail_after(connect_timeout_seconds):
             stream = await _open(network, target)
@@ -231,7 +250,8 @@ async def connect_websocket(
                 raise
             return websocket
     except trio.TooSlowError:
-        raise SessionFailed(
+        refusal = None if websocket is None else websocket.refusal()
+        raise refusal or SessionFailed(
             "reset", f"no open WebSocket within {connect_timeout_seconds:g} s"
         ) from None
 
@@ -241,19 +261,38 @@ async def _open(network: Network, target: Target) -> trio.abc.Stream:
         return await network.open_stream(target.host, target.port, target.tls)
     except SessionFailed:
         raise
-    except (OSError, trio.BrokenResourceError) as error:
+    except (OSError, trio.BrokenResourceError, UnicodeError) as error:
         raise describe_connect_error(error, target) from None
 
 
 def describe_connect_error(error: BaseException, target: Target) -> SessionFailed:
     """Map what opening a stream raised to the reason of `feed_down`."""
     where = f"{target.host}:{target.port}"
-    chain: list[BaseException] = [error]
-    while (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
-        chain.append(below)
+    chain = _chain(error)
     for link in chain:
         if isinstance(link, socket.gaierror):
             return SessionFailed("dns", f"{target.host} was not resolved ({link.strerror})")
+        if isinstance(link, UnicodeError):
+            return SessionFailed("dns", f"{target.host} is no host name ({link})")
+        if isinstance(link, ssl.SSLCertVerificationError):
+            return SessionFailed("tls", f"{where}: {link.verify_message}")
         if isinstance(link, ssl.SSLError):
             return SessionFailed("tls", f"{where}: {link.reason or link}")
-    return SessionFailed("reset", f"{where}: {error}")
+    # Trio names the single attempts, one for each address, only in the group behind its error.
+    causes = dict.fromkeys(link.strerror for link in chain[1:] if isinstance(link, OSError))
+    why = ", ".join(cause for cause in causes if cause)
+    return SessionFailed("reset", f"{where}: {why or error}")
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An error with all that stands behind it, the members of groups too."""
+    chain: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if link is not None and link not in chain:
+            chain.append(link)
+            waiting.append(link.__cause__ or link.__context__)
+            if isinstance(link, BaseExceptionGroup):
+                waiting.extend(link.exceptions)
+    return chain

@@ -93,7 +93,9 @@ class Mailbox(Generic[M]):
 
     __slots__ = (
         "_blocked",
+        "_parked",
         "_queue",
+        "_receivers",
         "_sent_at",
         "_size",
         "_waits",
@@ -102,7 +104,6 @@ class Mailbox(Generic[M]):
         "lost_in_flight",
         "open",
         "peak",
-        "receivers",
         "sent",
     )
 
@@ -114,7 +115,8 @@ class Mailbox(Generic[M]):
         # Waiting senders in order of arrival. One leaves when its message was moved to the
         # queue, when it is cancelled, or when the mailbox closes.
         self._blocked: dict[_Sender[M], None] = {}
-        self.receivers = trio.lowlevel.ParkingLot()
+        self._receivers = trio.lowlevel.ParkingLot()
+        self._parked = 0  # asking the lot costs more than the rest of a put
         self.open = True
         self.sent = 0
         self.peak = 0
@@ -131,9 +133,11 @@ class Mailbox(Generic[M]):
             raise _ended_for_good()
         self._store(message)
         self.sent += 1
-        if len(self) > self.peak:
-            self.peak = len(self)
-        self.receivers.unpark()
+        depth = len(self)
+        if depth > self.peak:
+            self.peak = depth
+        if self._parked:
+            self._receivers.unpark()
 
     def _store(self, message: M) -> None:
         # A full queue with waiting senders always stays full: a take lets the first one in.
@@ -163,6 +167,18 @@ class Mailbox(Generic[M]):
         await trio.lowlevel.wait_task_rescheduled(leave)
         if not sender.admitted:
             raise _ended_for_good()
+
+    async def wait(self) -> None:
+        """Wait until there may be a message, or ``wake_all`` is called."""
+        self._parked += 1
+        try:
+            await self._receivers.park()
+        finally:
+            self._parked -= 1
+
+    def wake_all(self) -> None:
+        """Let all who wait look again."""
+        self._receivers.unpark_all()
 
     def take(self, count: int) -> list[M]:
         """Remove and return the oldest messages, at most ``count``, without waiting."""
@@ -305,7 +321,7 @@ class Inbox(Generic[M]):
                 raise trio.ClosedResourceError("this incarnation has ended")
             if self._ending:
                 raise trio.EndOfChannel
-            await mailbox.receivers.park()
+            await mailbox.wait()
             parked = True
         messages = mailbox.take(max_n)
         self.in_flight = len(messages)
@@ -325,12 +341,12 @@ class Inbox(Generic[M]):
     def end(self) -> None:
         """Let receivers end once the mailbox is empty. For the runtime."""
         self._ending = True
-        self._mailbox.receivers.unpark_all()
+        self._mailbox.wake_all()
 
     def close(self) -> None:
         """Take the mailbox back: the incarnation has ended. For the runtime."""
         self._closed = True
-        self._mailbox.receivers.unpark_all()
+        self._mailbox.wake_all()
 
 
 class Address(Generic[M]):

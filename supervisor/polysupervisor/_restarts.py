@@ -203,13 +203,13 @@ class Restarts:
         child.current = None
         child.last_exit = reason
         self._alive -= 1
-        self._take_inbox_back(child, incarnation, reason)
         commanded = child.state is ChildState.STOPPING and child.after is not After.FAILURE
         if commanded:
             kind = EventKind.KILLED if incarnation.cancelled else EventKind.STOPPED
         else:
             kind = EventKind.START_FAILED if reason.kind in START_FAILURES else EventKind.EXITED
         self._tell(child, kind, reason)
+        self._take_inbox_back(child, incarnation, reason)
         if lethal is not None:
             self._outcome = lethal
             self._begin_final_stop(f"{child.path} raised {reason.summary}")

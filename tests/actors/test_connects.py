@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyactors.connects import (
+    CONNECTS_MAX,
     PROVEN_SECONDS,
     STAGGER_SECONDS,
-    UNPROVEN_MAX,
     WINDOW_SECONDS,
     ConnectGate,
     ConnectWindow,
@@ -23,7 +23,7 @@ def test_connects_are_staggered() -> None:
 
 def test_the_limit_holds_to_the_edge_of_the_window() -> None:
     window = ConnectWindow()
-    for epoch in range(UNPROVEN_MAX):
+    for epoch in range(CONNECTS_MAX):
         window.record(epoch, float(epoch) * 0.1)
     assert window.next_at(2.0) == WINDOW_SECONDS
     assert window.next_at(WINDOW_SECONDS) <= WINDOW_SECONDS
@@ -31,10 +31,22 @@ def test_the_limit_holds_to_the_edge_of_the_window() -> None:
 
 def test_a_proven_session_makes_room() -> None:
     window = ConnectWindow()
-    for epoch in range(UNPROVEN_MAX):
+    for epoch in range(CONNECTS_MAX):
         window.record(epoch, 0.0)
     window.prove(3)
     assert window.next_at(1.0) <= 1.0
+
+
+def test_a_session_that_held_and_ended_counts_again() -> None:
+    window = ConnectWindow()
+    for epoch in range(CONNECTS_MAX + 8):
+        window.record(epoch, epoch * 0.1)
+        window.prove(epoch)
+    assert window.next_at(3.0) <= 3.0
+    for epoch in range(CONNECTS_MAX + 8):
+        window.end(epoch)
+    # The twelfth newest must be out of the window, not just the oldest.
+    assert window.next_at(3.0) == 0.8 + WINDOW_SECONDS
 
 
 @given(st.lists(st.tuples(st.floats(0.0, 3.0), st.booleans()), max_size=120))
@@ -55,7 +67,7 @@ def test_no_window_ever_holds_more_unproven_connects_than_allowed(
             made.pop()
         for start, _ in made:
             inside = [at for at, _ in made if start <= at < start + WINDOW_SECONDS]
-            assert len(inside) <= UNPROVEN_MAX
+            assert len(inside) <= CONNECTS_MAX
 
 
 async def test_many_feeds_against_a_server_that_drops_at_once(
@@ -98,7 +110,7 @@ async def test_a_cancelled_wait_records_nothing(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     gate = ConnectGate()
-    for epoch in range(UNPROVEN_MAX):
+    for epoch in range(CONNECTS_MAX):
         await gate.wait_turn(epoch)
     with trio.move_on_after(1.0) as scope:
         await gate.wait_turn(99)

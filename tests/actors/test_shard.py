@@ -302,6 +302,19 @@ def test_a_rest_book_ahead_of_the_stream_holds_back_what_it_knows_already() -> N
     assert bench.shard.books[YES].book.bid_count == 2
 
 
+def test_changes_that_a_splice_holds_are_applied_when_the_stream_falls_quiet() -> None:
+    bench = fetched()
+    bench.shard.rest_book(answer(book(bids=(("0.5", "20"),), book_hash="g2", at=1002)), bench.now)
+    bench.events()
+    bench.feed_in(delta(change("0.41", "1", book_hash="g3"), at=1002))  # before or after g2?
+    assert bench.shard.books[YES].book.bid_count == 1
+    bench.wait(QUIET_SECONDS * 3)
+    assert bench.shard.books[YES].book.bid_count == 2
+    updates = [event for event in bench.events() if isinstance(event, BookUpdated)]
+    assert [update.settled for update in updates] == [False, True]
+    assert bench.state() == (TrustState.LIVE, None)
+
+
 def test_a_rest_book_older_than_what_passed_by_is_refused() -> None:
     bench = Bench((YES,))
     bench.up()

@@ -7,6 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyactors.protocol._json import is_array, is_object
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import ControlText, Decoded, PriceChange
 from polyactors.protocol.rest import (
@@ -95,16 +96,16 @@ JSON = st.recursive(
 )
 
 
-def paths(value: Any, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+def paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
     """The path of everything inside a JSON value."""
     found: list[tuple[str | int, ...]] = []
-    steps: list[str | int] = []
-    if isinstance(value, dict):
-        steps += value
-    elif isinstance(value, list):
-        steps += range(len(value))
-    for step in steps:
-        found += [(*path, step), *paths(value[step], (*path, step))]
+    steps: list[tuple[str | int, Any]] = []
+    if is_object(value):
+        steps += value.items()
+    elif is_array(value):
+        steps += enumerate(value)
+    for step, inside in steps:
+        found += [(*path, step), *paths(inside, (*path, step))]
     return found
 
 

@@ -22,7 +22,7 @@ TABLE_HEADER_LINES = 2
 """A blank line and the column titles."""
 FOOT_LINES = 2
 """A blank line above the news, the hint below them."""
-NEWS_LINES_MIN = 2
+NEWS_LINES_MIN = 1
 NEWS_LINES_MAX = 12
 """At least so many are kept for the news on a high terminal."""
 
@@ -63,10 +63,10 @@ def draw(screen: Screen, width: int, height: int) -> RenderableType:
     """All of `height` lines; nothing is wider than `width`."""
     parts: list[RenderableType] = [_header(screen), _feeds(screen)]
     lines = HEADER_LINES
-    if height >= HEADER_LINES + TABLE_HEADER_LINES + FOOT_LINES + 1:
+    if screen.rows:
         parts += [Text(), _table(screen, width)]
         lines += TABLE_HEADER_LINES + len(screen.rows)
-    if screen.hidden and screen.rows:
+    if screen.hidden:
         parts.append(_line((f"… and {count(screen.hidden, 'more token')}", "dim")))
         lines += 1
     room = max(height - lines - FOOT_LINES, 0)
@@ -96,18 +96,17 @@ def _header(screen: Screen) -> Text:
 
 
 def _feeds(screen: Screen) -> Text:
-    parts = [
-        ("books ", "dim"),
-        *(
-            (f"{screen.states[state.value]:,} {state.value}  ", STATE_STYLES[state])
-            for state in (TrustState.LIVE, TrustState.SYNCING, TrustState.STALE, TrustState.EMPTY)
-            if screen.states.get(state.value)
-        ),
+    parts = [("books ", "dim")]
+    parts += [
+        (f"{screen.states[state.value]:,} {state.value}  ", STATE_STYLES[state])
+        for state in (TrustState.LIVE, TrustState.SYNCING, TrustState.STALE, TrustState.EMPTY)
+        if screen.states.get(state.value)
     ]
     if not screen.tokens:
         parts.append(("none yet  ", "yellow"))
-    parts += [(" feeds ", "dim"), (feeds_text(screen), "bold red" if screen.feeds_down else "green")]
-    return _line(*parts)
+    is_up = screen.feeds and not screen.feeds_down
+    style = "green" if is_up else "bold red" if screen.feeds else "yellow"
+    return _line(*parts, (" feeds ", "dim"), (feeds_text(screen), style))
 
 
 def _table(screen: Screen, width: int) -> Table:
@@ -132,8 +131,12 @@ def _news(item: News) -> Text:
     return _line((clock(item.time_ns) + " ", "dim"), (item.text, TONE_STYLES[item.tone]))
 
 
-def _price(level: Level | None, style: str) -> Text:
-    return Text("-", "dim") if level is None else Text(f"{level.price:f}", style)
+def _price(row: Row, level: Level | None, style: str) -> Text:
+    if level is None:
+        return Text("-", "dim")
+    # At least two decimals, so that the points stand below one another.
+    text = f"{level.price:.2f}" if level.price == round(level.price, 2) else f"{level.price:f}"
+    return Text(text, style if row.state is TrustState.LIVE else "dim")
 
 
 def _size(level: Level | None) -> Text:
@@ -165,8 +168,8 @@ _COLUMNS = (
     _Column("TOKEN", None, 0, lambda row: Text(row.name), "left"),
     _Column("FEED", 8, 130, lambda row: Text(row.feed, "dim"), "left"),
     _Column("SIZE", 7, 96, lambda row: _size(row.best_bid)),
-    _Column("BID", 6, 0, lambda row: _price(row.best_bid, "green")),
-    _Column("ASK", 6, 0, lambda row: _price(row.best_ask, "red")),
+    _Column("BID", 6, 0, lambda row: _price(row, row.best_bid, "green")),
+    _Column("ASK", 6, 0, lambda row: _price(row, row.best_ask, "red")),
     _Column("SIZE", 7, 96, lambda row: _size(row.best_ask)),
     _Column("SPREAD", 6, 72, _spread),
     _Column("LEVELS", 7, 84, lambda row: Text(f"{row.bids}/{row.asks}", "dim")),

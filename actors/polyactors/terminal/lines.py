@@ -4,12 +4,12 @@ import time
 from collections.abc import Iterable
 
 import trio
-from polysupervisor import Context
 
 from polyactors.terminal.news import News
 from polyactors.terminal.output import Output
 from polyactors.terminal.screen import Screen, Watch, feeds_text, states_text
 from polyactors.terminal.text import count
+from polysupervisor import Context
 
 LINES_SECONDS = 0.5
 """What happens within so long is condensed together."""

@@ -8,7 +8,6 @@ import io
 from collections.abc import Callable
 
 import trio
-from polysupervisor import Context
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
@@ -17,6 +16,7 @@ from polyactors.logs import LogLines
 from polyactors.terminal.draw import draw, rows_max
 from polyactors.terminal.output import Output
 from polyactors.terminal.screen import Watch
+from polysupervisor import Context
 
 FRAME_SECONDS = 0.2
 
@@ -79,7 +79,9 @@ async def run_live(
         while not ctx.stop_requested.is_set():
             await watch.catch_up()
             await output.write(
-                live.frame(lambda width, height: draw(watch.screen(rows_max(height)), width, height))
+                live.frame(
+                    lambda width, height: draw(watch.screen(rows_max(height)), width, height)
+                )
             )
             with trio.move_on_after(FRAME_SECONDS):
                 await ctx.stop_requested.wait()

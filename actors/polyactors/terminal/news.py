@@ -4,12 +4,14 @@ Two hundred books that go STALE together are one sentence, and so are the three 
 connection that are restarted together.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from enum import Enum
 
 from attrs import frozen
 
 from polyactors.book.trust import StaleReason, TrustState
+from polyactors.errors import SessionFailed
 from polyactors.events import (
     ActorRestarted,
     Event,
@@ -25,7 +27,9 @@ from polyactors.terminal.text import count, printable, short_token
 
 WITH_ITS_GROUP = "restarted with its group"
 """The reason of an actor that fell because a sibling did."""
-REASON_CHARS_MAX = 160
+TEXT_CHARS_MAX = 160
+_RAISED = re.compile(r"\w+ \((?:\w+\.)*(?P<error>\w+(?:: .*)?)\)", re.DOTALL)
+"""How an ExitReason with an exception reads: kind, then the qualified name and the text."""
 
 
 class Tone(Enum):
@@ -91,7 +95,9 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
     event = group[0]
     match event:
         case TrustChanged():
-            return _tell_trust(event, [one for one in group if isinstance(one, TrustChanged)], names)
+            return _tell_trust(
+                event, [one for one in group if isinstance(one, TrustChanged)], names
+            )
         case ActorRestarted():
             return _tell_restarts([one for one in group if isinstance(one, ActorRestarted)])
         case FeedUp():
@@ -100,7 +106,7 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
             return f"{event.feed} down: stopping", Tone.PLAIN
         case FeedDown():
             detail = f" ({event.detail})" if event.detail else ""
-            return f"{event.feed} down: {event.reason}{detail}"[:REASON_CHARS_MAX], Tone.BAD
+            return _cut(f"{event.feed} down: {event.reason}{detail}"), Tone.BAD
         case Gap(reason=StaleReason.OVERFLOW, feed=None):
             return "events were lost here: this view was too slow", Tone.BAD
         case Gap(token=None):
@@ -136,5 +142,18 @@ def _tell_restarts(group: list[ActorRestarted]) -> tuple[str, Tone]:
     own = next((event for event in group if event.reason != WITH_ITS_GROUP), group[0])
     supervisor = group[0].path.rpartition("/")[0].rpartition("/")[2] or "the service"
     children = ", ".join(dict.fromkeys(event.path.rpartition("/")[2] for event in group))
-    text = f"{supervisor} restarted {children}: {own.reason}"
-    return text if len(text) <= REASON_CHARS_MAX else text[: REASON_CHARS_MAX - 1] + "…", Tone.PLAIN
+    text = f"{supervisor} restarted {children}"
+    # A session that ended has been told by its feed.
+    if SessionFailed.__name__ not in own.reason:
+        text += f": {_plain_reason(own.reason)}"
+    return _cut(text), Tone.PLAIN
+
+
+def _plain_reason(reason: str) -> str:
+    """`crash (polyactors.errors.RestFailed: no answer)` is `RestFailed: no answer`."""
+    match = _RAISED.fullmatch(reason)
+    return reason if match is None else match["error"]
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_CHARS_MAX else text[: TEXT_CHARS_MAX - 1] + "…"

@@ -185,12 +185,12 @@ class Watch:
 
 
 def states_text(states: Mapping[str, int]) -> str:
-    """`8 LIVE, 2 STALE`; the good ones first, `no books yet` for nothing."""
+    """`8 LIVE, 2 STALE`; the good ones first, `none yet` for nothing."""
     counts = Counter(states)
     order = [state.value for state in reversed(TrustState)]
     order.sort(key=lambda state: state != TrustState.LIVE.value)
     told = [f"{counts[state]:,} {state}" for state in order if counts[state]]
-    return ", ".join(told) or "no books yet"
+    return ", ".join(told) or "none yet"
 
 
 def feeds_text(screen: Screen, shown_max: int = 2) -> str:

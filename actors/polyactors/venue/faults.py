@@ -44,7 +44,7 @@ class GarbageVariant(StrEnum):
 
 DEFAULT_SECONDS: Mapping[FaultKind, float] = {
     FaultKind.RESET: 0.0,
-    FaultKind.STALL: 10.0,
+    FaultKind.STALL: 120.0,
     FaultKind.REFUSE: 2.0,
     FaultKind.GARBAGE: 0.0,
     FaultKind.MISSING_BOOK: 0.0,
@@ -113,7 +113,7 @@ _DEMO_SECONDS: Mapping[FaultKind, float] = {
 _DEMO_OPENING = ((3.0, FaultKind.RESET), (7.0, FaultKind.STALL), (14.0, FaultKind.GARBAGE))
 _DEMO_QUIET_END_SECONDS = 8.0
 _STEADY_SECONDS: Mapping[FaultKind, tuple[float, ...]] = {
-    FaultKind.STALL: (5.0, 45.0),
+    FaultKind.STALL: (120.0,),
     FaultKind.REFUSE: (3.0,),
     FaultKind.SLOW: (5.0,),
 }
@@ -164,8 +164,8 @@ class FaultSchedule:
     def steady(cls, seed: int, every_seconds: float = 15.0) -> "FaultSchedule":
         """For ever: all kinds in seeded order, one each `every_seconds` on the average.
 
-        Stalls are short (5 s, which only lost deltas betray) or long (45 s, which a data
-        deadline of 30 s betrays).
+        Stalls outlive any sensible data deadline, as the real ones do (hours were seen). A
+        stall that ends sooner is another fault: lost deltas in a session that goes on.
         """
         gap = (0.7 * every_seconds, 1.3 * every_seconds)
         return cls(seed, (), gap, durations=_STEADY_SECONDS)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import trio
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
@@ -42,8 +42,14 @@ def make_app(venue: "Venue") -> Starlette:
             *_clob_routes(venue),
             Mount("/gamma", routes=gamma.make_routes(venue)),
             Mount("/venue", routes=_control_routes(venue)),
-        ]
+        ],
+        exception_handlers={ClientDisconnect: _answer_nobody},
     )
+
+
+async def _answer_nobody(request: Request, error: Exception) -> Response:
+    """A client that goes in the middle of its request is nobody's error."""
+    return Response(status_code=400)
 
 
 def _clob_routes(venue: "Venue") -> list[BaseRoute]:

@@ -122,6 +122,14 @@ def test_a_book_of_2024_has_buys_and_sells() -> None:
     assert decode_one({**old, "buys": today["bids"], "sells": today["asks"]}) == BOOK
 
 
+def test_of_a_book_in_both_forms_todays_counts() -> None:
+    old = [{"price": "0.1", "size": "1"}]
+    assert decode_one(book(buys=old, sells=old)) == BOOK
+    without_asks = book(buys=old, sells=book()["asks"])
+    del without_asks["asks"]
+    assert decode_one(without_asks) == BOOK
+
+
 def test_a_book_may_lack_its_event_type() -> None:
     for old in ({"bids": "bids", "asks": "asks"}, {"bids": "buys", "asks": "sells"}):
         wire = {old.get(name, name): value for name, value in book().items()}

@@ -76,6 +76,15 @@ def test_what_is_not_json_is_one_unreadable_that_may_concern_all(frame: str | by
     assert unreadable.tokens == ()
 
 
+@pytest.mark.parametrize("colon", ["", ":"])
+def test_nesting_of_any_depth_is_survived(colon: str) -> None:
+    # Around the interpreter's limit the two JSON decoders, and the excerpt, give up one by one.
+    for depth in range(850, 1010):
+        nested = "[" * depth + f'"{colon}"' + "]" * depth
+        decoded = receive(f'{{"event_type": "book", "bids": {nested}}}')
+        assert only_unreadable(decoded).excerpt
+
+
 @pytest.mark.parametrize("frame", ["null", "true", "1", "0.5", '"text"', "1" * 300, '"' * 2])
 def test_a_json_scalar_is_one_unreadable(frame: str) -> None:
     assert only_unreadable(receive(frame)).tokens == ()
@@ -164,6 +173,25 @@ def test_a_book_with_one_bad_value_is_unreadable_and_names_its_token(change: Any
 
 
 @pytest.mark.parametrize(
+    "wire",
+    [
+        {"event_type": "last_trade_price", "price": "1.01", "size": "5", "side": "BUY"},
+        {"event_type": "last_trade_price", "price": "", "size": "5", "side": "BUY"},
+        {"event_type": "last_trade_price", "price": "0.4", "size": "5"},
+        {"event_type": "tick_size_change", "new_tick_size": "0"},
+        {"event_type": "tick_size_change", "new_tick_size": ""},
+        {"event_type": "tick_size_change", "new_tick_size": "0.01", "old_tick_size": "1"},
+        {"event_type": "best_bid_ask", "best_bid": "0.4", "best_ask": "1.01"},
+        {"event_type": "new_market", "slug": 7},
+        {"event_type": "market_resolved", "winning_asset_id": "me"},
+    ],
+    ids=lambda wire: str(wire)[15:80],
+)
+def test_any_event_with_one_bad_value_is_unreadable(wire: dict[str, object]) -> None:
+    assert only_unreadable(decode({"market": "0xabc", "asset_id": "1", **wire})).tokens == ("1",)
+
+
+@pytest.mark.parametrize(
     "token", ["", "12a", "-1", "1.0", "٣", "9" * 79, 1.5, True, None, ["1"], {"1": "1"}]
 )
 def test_a_bad_token_id_names_no_token(token: object) -> None:
@@ -249,6 +277,8 @@ def test_a_bad_entry_of_2025_concerns_the_token_of_its_message() -> None:
 @pytest.mark.parametrize("entries", [None, {}, "", "text", 7])
 def test_entries_that_are_no_list_are_unreadable(entries: object) -> None:
     only_unreadable(decode({**GOOD, "price_changes": entries}))
+    wire = {"event_type": "price_change", "asset_id": "1", "market": "0xabc", "changes": entries}
+    assert only_unreadable(decode(wire)).tokens == ("1",)
 
 
 def test_a_price_change_that_says_nothing_is_unreadable() -> None:

@@ -190,6 +190,7 @@ def test_markets_without_an_order_book_are_left_out_and_counted(change: Any) -> 
         {**MARKET, "outcomes": '["Yes"]'},
         {**MARKET, "volume24hr": "much"},
         {**MARKET, "volume24hr": -1},
+        {**MARKET, "volume24hr": True},
         {**MARKET, "volume24hr": "1e999"},
         {**MARKET, "closed": "no"},
         {**MARKET, "orderPriceMinTickSize": 0},

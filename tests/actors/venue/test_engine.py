@@ -193,11 +193,10 @@ def manners_of(step: Step) -> set[str]:
         manners.add("a level twice")
     if step.trades:
         manners.add("trade")
-        if len(step.trades) > 1:
+        first, *others = step.trades
+        if others:
             manners.add("several prices")
-        if step.touches[0].side is step.trades[0].side and step.touches[0].token == (
-            step.trades[0].token
-        ):
+        if (step.touches[0].token, step.touches[0].side) == (first.token, first.side):
             manners.add("remainder")
     if not after.bids or not after.asks:
         manners.add("empty side")

@@ -1,8 +1,11 @@
-"""The market channel's manners and its faults, over memory streams on virtual time."""
+"""The market channel's manners and its faults, over memory streams on virtual time.
+
+Each test names `autojump_clock` itself: pytest-trio looks for a clock in its arguments only.
+"""
 
 import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog.testing
@@ -60,30 +63,38 @@ class Client:
 
     async def close_code(self, seconds: float = 5.0) -> tuple[int, str | None]:
         """How the connection ends, which it must do in time."""
-        with trio.fail_after(seconds), pytest.raises(trio_websocket.ConnectionClosed) as caught:
+        with trio.fail_after(seconds):
             while True:
-                await self.connection.get_message()
-        assert caught.value.reason is not None
-        return caught.value.reason.code, caught.value.reason.reason
+                try:
+                    await self.connection.get_message()
+                except trio_websocket.ConnectionClosed as error:
+                    reason = error.reason or trio_websocket.CloseReason(0, "none given")
+                    return reason.code, reason.reason
 
     async def is_open(self) -> bool:
         await self.send("PING")
         return "PONG" in await self.frames()
 
 
+async def open_client(nursery: trio.Nursery, stream: trio.abc.Stream) -> Client:
+    # Annotated for sockets, written for any stream.
+    any_stream = cast("trio.SocketStream", stream)
+    return Client(
+        await trio_websocket.wrap_client_stream(
+            nursery, any_stream, "venue", market_channel.WS_PATH, max_message_size=2**24
+        )
+    )
+
+
 Connect = Callable[[Venue], Awaitable[Client]]
 
 
 @pytest.fixture
-def connect(nursery: trio.Nursery, autojump_clock: object) -> Connect:
-    async def connect(venue: Venue, path: str = market_channel.WS_PATH) -> Client:
+def connect(nursery: trio.Nursery) -> Connect:
+    async def connect(venue: Venue) -> Client:
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(venue.serve_stream, theirs)
-        return Client(
-            await trio_websocket.wrap_client_stream(
-                nursery, ours, "venue", path, max_message_size=2**24
-            )
-        )
+        return await open_client(nursery, ours)
 
     return connect
 
@@ -100,7 +111,9 @@ def tokens_of(messages: list[Any]) -> set[str]:
 # The manners of the channel
 
 
-async def test_the_first_books_come_as_one_array_in_the_order_asked_for(connect: Connect) -> None:
+async def test_the_first_books_come_as_one_array_in_the_order_asked_for(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue()
     client = await connect(venue)
     wanted = [venue.tokens[2], venue.tokens[0]]
@@ -115,7 +128,9 @@ async def test_the_first_books_come_as_one_array_in_the_order_asked_for(connect:
         assert list(book)[-3:] == ["tick_size", "last_trade_price", "event_type"]
 
 
-async def test_later_messages_are_single_objects_and_books_lack_the_tick(connect: Connect) -> None:
+async def test_later_messages_are_single_objects_and_books_lack_the_tick(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue(markets=1)
     client = await connect(venue)
     await client.subscribe_first(venue.tokens)
@@ -128,7 +143,9 @@ async def test_later_messages_are_single_objects_and_books_lack_the_tick(connect
     assert not any("tick_size" in book or "last_trade_price" in book for book in books)
 
 
-async def test_a_client_gets_exactly_what_it_subscribed_to(connect: Connect) -> None:
+async def test_a_client_gets_exactly_what_it_subscribed_to(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue(markets=3)
     client = await connect(venue)
     await client.subscribe_first(venue.tokens[:1])
@@ -138,7 +155,9 @@ async def test_a_client_gets_exactly_what_it_subscribed_to(connect: Connect) -> 
 
 
 @pytest.mark.parametrize("kind", ["market", "MARKET", "Market"])
-async def test_the_type_is_accepted_in_any_case(connect: Connect, kind: str) -> None:
+async def test_the_type_is_accepted_in_any_case(
+    autojump_clock: object, connect: Connect, kind: str
+) -> None:
     venue = make_venue()
     client = await connect(venue)
     await client.send({"assets_ids": venue.tokens[:1], "type": kind})
@@ -159,13 +178,17 @@ async def test_the_type_is_accepted_in_any_case(connect: Connect, kind: str) -> 
         {"type": "market"},
     ],
 )
-async def test_any_other_first_frame_closes_with_1008(connect: Connect, frame: object) -> None:
+async def test_any_other_first_frame_closes_with_1008(
+    autojump_clock: object, connect: Connect, frame: object
+) -> None:
     client = await connect(make_venue())
     await client.send(frame)
     assert await client.close_code() == (1008, "invalid subscription payload")
 
 
-async def test_a_second_typed_frame_is_an_invalid_operation(connect: Connect) -> None:
+async def test_a_second_typed_frame_is_an_invalid_operation(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue()
     client = await connect(venue)
     await client.subscribe_first(venue.tokens[:1])
@@ -176,7 +199,9 @@ async def test_a_second_typed_frame_is_an_invalid_operation(connect: Connect) ->
 
 
 @pytest.mark.parametrize("frame", ["hello", "[]", {"operation": "dance", "assets_ids": []}, {}])
-async def test_later_nonsense_is_an_invalid_operation(connect: Connect, frame: object) -> None:
+async def test_later_nonsense_is_an_invalid_operation(
+    autojump_clock: object, connect: Connect, frame: object
+) -> None:
     client = await connect(make_venue())
     await client.subscribe_first([])
     await client.send(frame)
@@ -184,14 +209,16 @@ async def test_later_nonsense_is_an_invalid_operation(connect: Connect, frame: o
     assert await client.is_open()
 
 
-async def test_ping_is_answered_with_pong(connect: Connect) -> None:
+async def test_ping_is_answered_with_pong(autojump_clock: object, connect: Connect) -> None:
     client = await connect(make_venue())
     await client.subscribe_first([])
     await client.send("PING")
     assert await client.frames() == PONG_ONLY
 
 
-async def test_subscribing_to_more_brings_only_the_new_books(connect: Connect) -> None:
+async def test_subscribing_to_more_brings_only_the_new_books(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue()
     client = await connect(venue)
     await client.subscribe_first([])
@@ -202,7 +229,9 @@ async def test_subscribing_to_more_brings_only_the_new_books(connect: Connect) -
     assert await client.books() == venue.tokens[2:]
 
 
-async def test_a_subscribe_that_adds_nothing_is_told_so(connect: Connect) -> None:
+async def test_a_subscribe_that_adds_nothing_is_told_so(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue()
     client = await connect(venue)
     await client.subscribe_first(venue.tokens)
@@ -213,7 +242,9 @@ async def test_a_subscribe_that_adds_nothing_is_told_so(connect: Connect) -> Non
     assert await client.frames() == ["NO NEW ASSETS"]
 
 
-async def test_a_duplicate_subscribe_still_switches_the_custom_events(connect: Connect) -> None:
+async def test_a_duplicate_subscribe_still_switches_the_custom_events(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue()
     client = await connect(venue)
     await client.subscribe_first(venue.tokens)
@@ -227,7 +258,7 @@ async def test_a_duplicate_subscribe_still_switches_the_custom_events(connect: C
 
 
 async def test_unsubscribing_ends_the_events_and_subscribing_again_brings_a_book(
-    connect: Connect,
+    autojump_clock: object, connect: Connect
 ) -> None:
     venue = make_venue(markets=1)
     client = await connect(venue)
@@ -242,7 +273,7 @@ async def test_unsubscribing_ends_the_events_and_subscribing_again_brings_a_book
     assert array[0]["hash"] == venue.books()[venue.tokens[0]]["hash"]
 
 
-async def test_unknown_ids_are_met_with_silence(connect: Connect) -> None:
+async def test_unknown_ids_are_met_with_silence(autojump_clock: object, connect: Connect) -> None:
     venue = make_venue()
     client = await connect(venue)
     await client.subscribe_first(["1", venue.tokens[0]])
@@ -252,7 +283,9 @@ async def test_unknown_ids_are_met_with_silence(connect: Connect) -> None:
     assert await client.frames() == []
 
 
-async def test_no_initial_dump_when_it_is_not_wanted(connect: Connect) -> None:
+async def test_no_initial_dump_when_it_is_not_wanted(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue(markets=1)
     client = await connect(venue)
     await client.subscribe_first(venue.tokens, initial_dump=False)
@@ -262,7 +295,7 @@ async def test_no_initial_dump_when_it_is_not_wanted(connect: Connect) -> None:
 
 
 async def test_new_and_resolved_markets_are_told_to_all_with_the_custom_feature(
-    connect: Connect,
+    autojump_clock: object, connect: Connect
 ) -> None:
     venue = make_venue()
     plain, custom = await connect(venue), await connect(venue)
@@ -281,7 +314,9 @@ async def test_new_and_resolved_markets_are_told_to_all_with_the_custom_feature(
     assert await plain.frames() == []
 
 
-async def test_a_token_that_is_listed_later_flows_to_who_asked_early(connect: Connect) -> None:
+async def test_a_token_that_is_listed_later_flows_to_who_asked_early(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue, later = make_venue(markets=1), Venue(seed=1, markets=2, rate=0).tokens[2:]
     client = await connect(venue)
     await client.subscribe_first(later)
@@ -328,9 +363,7 @@ async def test_a_handshake_that_does_not_come_is_given_up(autojump_clock: object
     assert venue.sessions == {}
 
 
-async def test_a_request_that_is_no_websocket_ends_the_session_only(
-    autojump_clock: object,
-) -> None:
+async def test_a_request_that_is_no_websocket_ends_the_session_only(autojump_clock: object) -> None:
     venue = make_venue()
     ours, theirs = trio.testing.memory_stream_pair()
     await ours.send_all(b"GET / HTTP/1.1\r\nHost: venue\r\n\r\n")
@@ -339,7 +372,7 @@ async def test_a_request_that_is_no_websocket_ends_the_session_only(
 
 
 async def test_a_client_that_says_nothing_is_dropped_and_one_that_pings_is_not(
-    connect: Connect,
+    autojump_clock: object, connect: Connect
 ) -> None:
     venue = make_venue()
     silent, lively = await connect(venue), await connect(venue)
@@ -355,11 +388,13 @@ async def test_a_client_that_says_nothing_is_dropped_and_one_that_pings_is_not(
     assert await lively.is_open()
 
 
-async def test_a_client_that_vanishes_hurts_nobody(connect: Connect, nursery: trio.Nursery) -> None:
+async def test_a_client_that_vanishes_hurts_nobody(
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
+) -> None:
     venue = make_venue()
     ours, theirs = trio.testing.memory_stream_pair()
     nursery.start_soon(venue.serve_stream, theirs)
-    lost = Client(await trio_websocket.wrap_client_stream(nursery, ours, "venue", "/ws/market"))
+    lost = await open_client(nursery, ours)
     await lost.subscribe_first(venue.tokens)
     stays = await connect(venue)
     await stays.subscribe_first(venue.tokens)
@@ -377,7 +412,7 @@ async def test_a_client_that_takes_nothing_in_is_dropped(
     ours, theirs = trio.testing.lockstep_stream_pair()
     nursery.start_soon(venue.serve_stream, theirs)
     # Nobody takes messages from this client, so after two its reader stands still.
-    client = Client(await trio_websocket.wrap_client_stream(nursery, ours, "venue", "/ws/market"))
+    client = await open_client(nursery, ours)
     await client.subscribe_first(venue.tokens)
     venue.step(20)
     await trio.sleep(market_channel.SEND_SECONDS - 0.5)
@@ -387,7 +422,7 @@ async def test_a_client_that_takes_nothing_in_is_dropped(
 
 
 async def test_the_frames_that_wait_for_a_slow_client_are_limited(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: object, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(market_channel, "OUTBOX_FRAMES_MAX", 30)
     venue = make_venue(markets=1)
@@ -403,7 +438,7 @@ async def test_the_frames_that_wait_for_a_slow_client_are_limited(
 
 
 async def test_the_characters_that_wait_for_a_slow_client_are_limited(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: object, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(market_channel, "OUTBOX_CHARACTERS_MAX", 3000)
     venue = make_venue()
@@ -412,14 +447,16 @@ async def test_the_characters_that_wait_for_a_slow_client_are_limited(
     assert (await client.close_code())[0] == 1006
 
 
-async def test_a_frame_of_too_many_ids_closes_the_connection(connect: Connect) -> None:
+async def test_a_frame_of_too_many_ids_closes_the_connection(
+    autojump_clock: object, connect: Connect
+) -> None:
     client = await connect(make_venue())
     await client.subscribe_first([f"{number:077d}" for number in range(2000)])
     assert (await client.close_code())[0] == 1009
 
 
 async def test_too_many_sessions_are_refused(
-    connect: Connect, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polyactors.venue.exchange.SESSIONS_MAX", 2)
     venue = make_venue()
@@ -432,7 +469,7 @@ async def test_too_many_sessions_are_refused(
 
 
 async def test_a_mistake_of_ours_in_one_session_is_logged_and_ends_only_it(
-    connect: Connect, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: object, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     venue = make_venue()
     healthy = await connect(venue)
@@ -446,8 +483,8 @@ async def test_a_mistake_of_ours_in_one_session_is_logged_and_ends_only_it(
     with structlog.testing.capture_logs() as logs:
         await broken.subscribe_first(venue.tokens)
         assert (await broken.close_code())[0] == 1006
+        assert await healthy.is_open()
     assert [(entry["log_level"], entry["session"]) for entry in logs] == [("error", 2)]
-    assert await healthy.is_open()
 
 
 # The clock of the engine
@@ -471,7 +508,7 @@ async def test_run_steps_the_engine_at_its_rate(
 
 
 async def test_a_paused_venue_stands_still_but_answers(
-    connect: Connect, nursery: trio.Nursery
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:
     venue = Venue(seed=1, rate=100)
     await nursery.start(venue.run)
@@ -490,7 +527,9 @@ async def test_a_paused_venue_stands_still_but_answers(
     assert venue.books() != books
 
 
-async def test_two_runs_of_one_seed_say_the_same_to_a_client(connect: Connect) -> None:
+async def test_two_runs_of_one_seed_say_the_same_to_a_client(
+    autojump_clock: object, connect: Connect
+) -> None:
     async def listen() -> list[str]:
         venue = Venue(seed=9, markets=2, rate=0, now_ms=lambda: 1_789_156_413_823)
         client = await connect(venue)
@@ -514,7 +553,7 @@ async def subscribed(connect: Connect, venue: Venue) -> Client:
     return client
 
 
-async def test_reset_ends_one_session_abruptly(connect: Connect) -> None:
+async def test_reset_ends_one_session_abruptly(autojump_clock: object, connect: Connect) -> None:
     records: list[FaultRecord] = []
     venue = make_venue(on_fault=records.append)
     client, other = await subscribed(connect, venue), await connect(venue)
@@ -528,7 +567,9 @@ async def test_reset_ends_one_session_abruptly(connect: Connect) -> None:
     assert record.started == pytest.approx(trio.current_time(), abs=1)
 
 
-async def test_stall_loses_all_data_while_pong_lives(connect: Connect) -> None:
+async def test_stall_loses_all_data_while_pong_lives(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue(markets=1)
     client = await subscribed(connect, venue)
     record = venue.inject("stall", seconds=5)
@@ -546,7 +587,7 @@ async def test_stall_loses_all_data_while_pong_lives(connect: Connect) -> None:
     assert await client.messages()
 
 
-async def test_a_new_session_is_not_stalled(connect: Connect) -> None:
+async def test_a_new_session_is_not_stalled(autojump_clock: object, connect: Connect) -> None:
     venue = make_venue()
     await subscribed(connect, venue)
     venue.inject("stall", seconds=60)
@@ -554,7 +595,7 @@ async def test_a_new_session_is_not_stalled(connect: Connect) -> None:
 
 
 async def test_refuse_resets_everybody_and_answers_429_for_a_while(
-    connect: Connect, nursery: trio.Nursery
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:
     venue = make_venue()
     clients = [await subscribed(connect, venue) for _ in range(2)]
@@ -566,7 +607,7 @@ async def test_refuse_resets_everybody_and_answers_429_for_a_while(
     await subscribed(connect, venue)
 
 
-async def test_garbage_text_is_no_json(connect: Connect) -> None:
+async def test_garbage_text_is_no_json(autojump_clock: object, connect: Connect) -> None:
     client = await subscribed(connect, venue := make_venue())
     record = venue.inject("garbage", variant="text")
     (frame,) = await client.frames()
@@ -576,12 +617,14 @@ async def test_garbage_text_is_no_json(connect: Connect) -> None:
     assert await client.is_open()
 
 
-async def test_garbage_shape_is_json_that_is_no_message(connect: Connect) -> None:
+async def test_garbage_shape_is_json_that_is_no_message(
+    autojump_clock: object, connect: Connect
+) -> None:
     client = await subscribed(connect, venue := make_venue())
     for _ in range(20):
         venue.inject("garbage", variant="shape")
     for message in await client.messages():
-        parts = message if isinstance(message, list) else [message]
+        parts: list[Any] = message if isinstance(message, list) else [message]
         assert any(not isinstance(part, dict) or is_malformed(part) for part in parts)
 
 
@@ -592,7 +635,9 @@ def is_malformed(message: Any) -> bool:
     return not isinstance(changes, list) or "price" not in changes[0]
 
 
-async def test_garbage_half_loses_the_next_message(connect: Connect) -> None:
+async def test_garbage_half_loses_the_next_message(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue(markets=1)
     client = await subscribed(connect, venue)
     (session,) = venue.sessions.values()
@@ -604,7 +649,9 @@ async def test_garbage_half_loses_the_next_message(connect: Connect) -> None:
     assert frames[1:] == expected[1:]
 
 
-async def test_a_missing_book_is_left_out_once_while_its_deltas_flow(connect: Connect) -> None:
+async def test_a_missing_book_is_left_out_once_while_its_deltas_flow(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue(markets=1)
     record = venue.inject("missing_book", token=venue.tokens[1])
     assert record.tokens == (venue.tokens[1],)
@@ -620,7 +667,9 @@ async def test_a_missing_book_is_left_out_once_while_its_deltas_flow(connect: Co
     assert await client.books() == venue.tokens[1:]
 
 
-async def test_a_dump_of_missing_books_alone_is_not_sent_at_all(connect: Connect) -> None:
+async def test_a_dump_of_missing_books_alone_is_not_sent_at_all(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue()
     venue.inject("missing_book", token=venue.tokens[0])
     client = await connect(venue)
@@ -628,7 +677,9 @@ async def test_a_dump_of_missing_books_alone_is_not_sent_at_all(connect: Connect
     assert await client.frames() == []
 
 
-async def test_a_missing_book_with_a_reset_is_felt_by_who_has_the_token(connect: Connect) -> None:
+async def test_a_missing_book_with_a_reset_is_felt_by_who_has_the_token(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue()
     client = await subscribed(connect, venue)
     record = venue.inject("missing_book", reset=True)
@@ -640,7 +691,9 @@ async def test_a_missing_book_with_a_reset_is_felt_by_who_has_the_token(connect:
     assert set(venue.tokens) - set(await again.books()) == {record.token}
 
 
-async def test_slow_delays_everything_and_loses_nothing(connect: Connect) -> None:
+async def test_slow_delays_everything_and_loses_nothing(
+    autojump_clock: object, connect: Connect
+) -> None:
     venue = make_venue(markets=1)
     client = await subscribed(connect, venue)
     (session,) = venue.sessions.values()
@@ -675,7 +728,7 @@ async def test_a_fault_without_a_session_to_hit_is_an_error(
     ],
 )
 async def test_a_fault_that_makes_no_sense_is_an_error(
-    connect: Connect, arguments: dict[str, Any]
+    autojump_clock: object, connect: Connect, arguments: dict[str, Any]
 ) -> None:
     venue = make_venue()
     await subscribed(connect, venue)
@@ -687,7 +740,9 @@ async def test_a_fault_that_makes_no_sense_is_an_error(
 # Schedules
 
 
-async def test_a_schedule_is_injected_when_due(connect: Connect, nursery: trio.Nursery) -> None:
+async def test_a_schedule_is_injected_when_due(
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
+) -> None:
     schedule = FaultSchedule.for_demo(1, 20.0)
     venue = make_venue(schedule=schedule)
     client = await subscribed(connect, venue)
@@ -701,7 +756,7 @@ async def test_a_schedule_is_injected_when_due(connect: Connect, nursery: trio.N
 
 
 async def test_a_scheduled_fault_waits_for_a_client_but_not_for_long(
-    connect: Connect, nursery: trio.Nursery
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:
     faults = tuple(ScheduledFault(at, FaultKind.RESET, 0.0) for at in (1.0, 10.0))
     venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), until_seconds=11.0))
@@ -709,11 +764,14 @@ async def test_a_scheduled_fault_waits_for_a_client_but_not_for_long(
     await trio.sleep(5)
     assert venue.fault_log == ()
     await trio.sleep(6)
-    client = await subscribed(connect, venue)
+    client = await connect(venue)
+    await client.subscribe_first(venue.tokens)
     assert (await client.close_code(1.0))[0] == 1006
 
 
-async def test_a_pause_holds_scheduled_faults_back(connect: Connect, nursery: trio.Nursery) -> None:
+async def test_a_pause_holds_scheduled_faults_back(
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
+) -> None:
     faults = tuple(ScheduledFault(at, FaultKind.STALL, 0.5) for at in (1.0, 3.0))
     venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), until_seconds=4.0))
     client = await subscribed(connect, venue)
@@ -726,12 +784,12 @@ async def test_a_pause_holds_scheduled_faults_back(connect: Connect, nursery: tr
     assert venue.fault_log == ()
     venue.resume()
     await client.frames(5)
-    times = [record.started - start for record in venue.fault_log]
+    times = [fault.started - start for fault in venue.fault_log]
     assert times == [pytest.approx(20, abs=1), pytest.approx(22, abs=1)]
 
 
 async def test_every_kind_can_be_scheduled_for_hours_without_harm(
-    connect: Connect, nursery: trio.Nursery
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:
     venue = Venue(seed=3, markets=1, rate=0.2, schedule=FaultSchedule.steady(3, 20.0))
     await nursery.start(venue.run)
@@ -742,11 +800,7 @@ async def test_every_kind_can_be_scheduled_for_hours_without_harm(
             async with trio.open_nursery() as client_nursery:
                 ours, theirs = trio.testing.memory_stream_pair()
                 nursery.start_soon(venue.serve_stream, theirs)
-                client = Client(
-                    await trio_websocket.wrap_client_stream(
-                        client_nursery, ours, "venue", market_channel.WS_PATH
-                    )
-                )
+                client = await open_client(client_nursery, ours)
                 sessions += 1
                 await client.subscribe_first(venue.tokens)
                 while trio.current_time() < deadline:
@@ -756,7 +810,7 @@ async def test_every_kind_can_be_scheduled_for_hours_without_harm(
             await trio.sleep(1)
         except* trio_websocket.ConnectionClosed:
             pass
-    assert {record.kind for record in venue.fault_log} == set(FaultKind)
+    assert {fault.kind for fault in venue.fault_log} == set(FaultKind)
     assert len(venue.fault_log) > 120
     assert sessions > 40
     assert len(venue.sessions) <= 1

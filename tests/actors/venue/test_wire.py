@@ -3,7 +3,7 @@
 import hashlib
 import json
 from decimal import Decimal
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +18,7 @@ BUY, SELL = "BUY", "SELL"
 BOOK_KEYS = ["market", "asset_id", "timestamp", "hash", "bids", "asks", "event_type"]
 BEST_KEYS = ["market", "asset_id", "best_bid", "best_ask", "spread", "timestamp", "event_type"]
 ENTRY_KEYS = ["asset_id", "price", "size", "side", "hash", "best_bid", "best_ask"]
+HASHED_KEYS = [*BOOK_KEYS[:-1], "min_order_size", "tick_size", "neg_risk", "last_trade_price"]
 TRADE_KEYS = ["market", "asset_id", "price", "size", "fee_rate_bps", "side", "timestamp"]
 
 
@@ -65,11 +66,7 @@ class Replica:
 
 def hash_of(book: dict[str, Any]) -> str:
     """The ten-field hash of a REST book, from its text alone (PROTOCOL.md section 4)."""
-    keys = (
-        "market asset_id timestamp hash bids asks min_order_size tick_size neg_risk "
-        "last_trade_price"
-    ).split()
-    blank = {key: book[key] if key != "hash" else "" for key in keys}
+    blank = {**{key: book[key] for key in HASHED_KEYS}, "hash": ""}
     return hashlib.sha1(json.dumps(blank, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -231,11 +228,14 @@ def test_keys_and_their_order_are_those_of_recorded_frames() -> None:
 
 
 def leaves(value: Any) -> list[Any]:
+    inner: list[Any] = []
     if isinstance(value, dict):
-        return [leaf for inner in value.values() for leaf in leaves(inner)]
-    if isinstance(value, list):
-        return [leaf for inner in value for leaf in leaves(inner)]
-    return [value]
+        inner = list(cast("dict[str, Any]", value).values())
+    elif isinstance(value, list):
+        inner = value
+    else:
+        return [value]
+    return [leaf for part in inner for leaf in leaves(part)]
 
 
 def test_a_session_with_one_token_gets_one_entry_and_only_its_books() -> None:

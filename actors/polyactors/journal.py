@@ -1,0 +1,131 @@
+"""The journal of a book shard: what it publishes, gathered in order until it is handed out."""
+
+from polyactors.book.numbers import Side, to_decimal
+from polyactors.book.trust import DESYNCS, StaleReason, TrustState
+from polyactors.events import (
+    BookUpdated,
+    Cause,
+    Event,
+    Gap,
+    TickSizeChanged,
+    TradePrinted,
+    TrustChanged,
+)
+from polyactors.feed import Feed
+from polyactors.protocol.events import LastTradePrice, TickSizeChange
+from polyactors.token_book import TokenBook
+
+
+class Journal:
+    """Turns what happens to the books of one feed into events of the stream.
+
+    Updates may be held back to the end of a batch (`is_behind`); everything else stands where
+    it happened, and a change of trust always before any later update of its token.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._statistics = feed.env.statistics
+        self._clock_ns = feed.env.clock_ns
+        self._events: list[Event] = []
+        self._held_back: dict[str, TokenBook] = {}
+
+    def take(self) -> list[Event]:
+        """All events since the last call."""
+        events, self._events = self._events, []
+        return events
+
+    def trust(
+        self, state: TokenBook, new: TrustState, now: float, reason: StaleReason | None = None
+    ) -> None:
+        """Change a token's trust, and say so. The same trust again is no event."""
+        before = self._feed.trust[state.token]
+        if before.state is new and before.reason is reason:
+            return
+        self._feed.trust[state.token] = before.to(new, now_seconds=now, reason=reason)
+        if reason in DESYNCS:
+            self._statistics.desyncs += 1
+        self._held_back.pop(state.token, None)
+        self._events.append(
+            TrustChanged(
+                time_ns=self._clock_ns(),
+                token=state.token,
+                market=state.market,
+                epoch=self._feed.epoch,
+                state=new,
+                previous=before.state,
+                reason=reason,
+            )
+        )
+
+    def update(self, state: TokenBook, cause: Cause, *, is_behind: bool = False) -> None:
+        """The book of a LIVE token changed; `is_behind` holds it back to the batch's end."""
+        state.last_cause = cause
+        if is_behind:
+            self._held_back[state.token] = state
+        else:
+            self._publish_update(state)
+
+    def end_batch(self) -> None:
+        """Publish what was held back, one update per token."""
+        for state in self._held_back.values():
+            self._publish_update(state)
+        self._held_back.clear()
+
+    def gap(self, token: str | None, reason: StaleReason) -> None:
+        """Something was missed here; None for every token of the feed."""
+        self._events.append(
+            Gap(
+                time_ns=self._clock_ns(),
+                feed=self._feed.id,
+                epoch=self._feed.epoch,
+                token=token,
+                reason=reason,
+            )
+        )
+
+    def trade(self, event: LastTradePrice) -> None:
+        """A trade was printed."""
+        self._events.append(
+            TradePrinted(
+                time_ns=self._clock_ns(),
+                token=event.token,
+                market=event.market,
+                epoch=self._feed.epoch or 0,
+                price=to_decimal(event.price),
+                size=to_decimal(event.size),
+                side="BUY" if event.side is Side.BID else "SELL",
+                timestamp_ms=event.timestamp_ms,
+            )
+        )
+
+    def tick_size(self, event: TickSizeChange) -> None:
+        """The price grid of a token changed."""
+        self._events.append(
+            TickSizeChanged(
+                time_ns=self._clock_ns(),
+                token=event.token,
+                market=event.market,
+                epoch=self._feed.epoch or 0,
+                old=event.old,
+                new=event.new,
+            )
+        )
+
+    def _publish_update(self, state: TokenBook) -> None:
+        book = state.book
+        bid, ask = book.best_bid_units, book.best_ask_units
+        self._events.append(
+            BookUpdated(
+                time_ns=self._clock_ns(),
+                token=state.token,
+                market=state.market,
+                epoch=self._feed.epoch or 0,
+                best_bid=None if bid is None else to_decimal(bid),
+                best_ask=None if ask is None else to_decimal(ask),
+                bids=book.bid_count,
+                asks=book.ask_count,
+                cause=state.last_cause,
+                settled=not state.group.is_open,
+            )
+        )

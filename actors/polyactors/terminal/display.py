@@ -1,0 +1,92 @@
+"""The choice of the view, and the view as a child of the service."""
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from attrs import Factory, define
+
+from polyactors.logs import LogLines
+from polyactors.service import Service
+from polyactors.terminal.lines import run_lines
+from polyactors.terminal.news import News, Tone
+from polyactors.terminal.output import GONE, Output
+from polyactors.terminal.pipes import silence
+from polyactors.terminal.screen import SUBSCRIPTION_EVENTS_MAX, Watch
+from polyactors.terminal.text import printable
+from polysupervisor import Backoff, ChildSpec, Context, Restart, Shutdown
+
+
+@define
+class Display:
+    """The view of one run: live on a terminal, plain lines elsewhere."""
+
+    stream: TextIO
+    is_live: bool
+    logs: LogLines
+    title: str
+    names: Mapping[str, str] = Factory(dict[str, str])
+    """By token: what to call it."""
+    notices: Sequence[str] = ()
+    """News from before the service began."""
+
+    @classmethod
+    def choose(cls, logs: LogLines, title: str, *, plain: bool, stdout_is_data: bool) -> "Display":
+        """Live if standard output is a terminal that can, and nobody asked for plain lines.
+
+        Standard output that carries data carries nothing else: then plain lines go to standard
+        error.
+        """
+        stream = sys.stderr if stdout_is_data else sys.stdout
+        is_live = not plain and not stdout_is_data and _can_be_live(stream)
+        return cls(stream, is_live, logs, title)
+
+    def say(self, text: str) -> None:
+        """One line, before or after the view. Raises BrokenPipeError."""
+        print(text, file=self.stream, flush=True)
+
+    def child(self, service: Service) -> ChildSpec[object]:
+        """The view as the last child of the service: first to stop."""
+        watch = Watch(
+            service=service,
+            subscription=service.events(SUBSCRIPTION_EVENTS_MAX),
+            title=self.title,
+            names=self.names,
+            clock_ns=service.env.clock_ns,
+        )
+        now_ns = service.env.clock_ns()
+        watch.news.extend(News(now_ns, printable(text), Tone.BAD) for text in self.notices)
+        output = Output(self.stream)
+        return ChildSpec(
+            id="terminal",
+            factory=lambda: lambda ctx: self._run(ctx, watch, output, service),
+            restart=Restart.TRANSIENT,
+            # Whatever happens to a view, the service goes on: it spends no restart intensity.
+            expected=(Exception,),
+            backoff=Backoff(min=1.0, max=30.0),
+            shutdown=Shutdown(grace=1.0),
+        )
+
+    async def _run(
+        self, ctx: Context[object], watch: Watch, output: Output, service: Service
+    ) -> None:
+        try:
+            if self.is_live:
+                from polyactors.terminal.live import run_live  # rich: only when it is used
+
+                await run_live(ctx, watch, output, self.logs if sys.stderr.isatty() else None)
+            else:
+                await run_lines(ctx, watch, output)
+        except OSError as error:
+            if error.errno not in GONE:
+                raise
+            silence(self.stream)
+            service.stop()
+
+
+def _can_be_live(stream: TextIO) -> bool:
+    if not stream.isatty():
+        return False
+    from rich.console import Console
+
+    return not Console(file=stream).is_dumb_terminal

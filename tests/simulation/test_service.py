@@ -1,0 +1,194 @@
+"""The whole tree under random faults: what the service says of its books is true."""
+
+import gc
+import tracemalloc
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
+import httpx2
+import pytest
+import trio
+
+import polyactors
+import polysupervisor
+from polyactors.book.trust import TrustState
+from polyactors.events import ActorRestarted, BookUpdated, FeedUp, TrustChanged
+from polyactors.transport import Network
+from polyactors.venue import market_channel
+
+if TYPE_CHECKING:
+    from tests.simulation.conftest import Simulate, World
+
+STORM_SECONDS = 30.0
+
+
+async def storm(world: "World") -> None:
+    """Faults and bugs of every kind at random, and books compared between them."""
+    end = trio.current_time() + STORM_SECONDS
+    while trio.current_time() < end:
+        await trio.sleep(world.rng.expovariate(1.5))
+        what = world.rng.random()
+        if what < 0.15:
+            world.inject()
+        elif what < 0.17:
+            world.crash_parser(world.rng.choice(world.feeds))
+        elif what < 0.19:
+            world.crash_shard(world.rng.choice(world.feeds))
+        else:
+            await world.compare(quiet_seconds=world.rng.choice((0.002, 0.3)))
+
+
+async def storm_and_rest(world: "World") -> "World":
+    await storm(world)
+    await world.come_to_rest()
+    return world
+
+
+def test_every_settled_live_book_is_right_and_all_heal(seed: int, simulate: "Simulate") -> None:
+    world = simulate(
+        seed,
+        storm_and_rest,
+        markets=2 + seed % 3,
+        rate=7.0,
+        tokens_per_connection=(2, 3, 200)[seed % 3],
+    )
+    assert world.compared > 20
+    assert world.laws.counts["book_updated"] > 20
+
+
+def test_the_storms_hold_what_they_promise(simulate: "Simulate") -> None:
+    # A storm without its faults would pass every other test.
+    stale, down, injected = set[str](), set[str](), set[str]()
+    for seed in range(1, 9):
+        world = simulate(seed, storm_and_rest, markets=2, rate=5.0, tokens_per_connection=2)
+        stale.update(world.laws.stale_reasons)
+        down.update(world.laws.down_reasons)
+        injected.update(str(fault.kind) for fault in world.venue.fault_log)
+    assert injected == {"reset", "stall", "refuse", "garbage", "missing_book", "slow"}
+    assert {"disconnected", "feed_stalled", "parse_failure", "actor_restarted"} <= stale
+    assert {"reset", "handshake_429", "feed_stalled", "stopping"} <= down
+
+
+def test_a_seed_runs_exactly_the_same_again(simulate: "Simulate") -> None:
+    runs = [
+        simulate(seed, storm_and_rest, markets=2, rate=7.0, tokens_per_connection=2).events
+        for seed in (5, 5, 6)
+    ]
+    assert len(runs[0]) > 200
+    assert runs[0] == runs[1]
+    assert runs[0] != runs[2]
+
+
+def test_450_tokens_share_three_connections_and_a_reset_hurts_one(
+    simulate: "Simulate", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids_per_frame: list[int] = []
+    plain = market_channel._ids  # pyright: ignore[reportPrivateUsage]
+
+    def ids(frame: dict[str, object]) -> list[str] | None:
+        tokens = plain(frame)
+        ids_per_frame.append(len(tokens or ()))
+        return tokens
+
+    monkeypatch.setattr(market_channel, "_ids", ids)
+
+    async def scenario(world: "World") -> tuple["World", int]:
+        with trio.fail_after(1.0):
+            await world.heal()
+        before = len(world.events)
+        hit = next(s for s in world.venue.sessions.values() if world.feeds[1].tokens[0] in s.tokens)
+        world.venue.inject("reset", session=hit.id)
+        await trio.sleep(0.05)
+        assert world.service.states() == {"LIVE": 250, "STALE": 200}
+        await world.come_to_rest()
+        return world, before
+
+    world, before = simulate(1, scenario, markets=225, rate=50.0, data_deadline_seconds=30.0)
+    assert [len(feed.tokens) for feed in world.feeds] == [200, 200, 50]
+    assert ids_per_frame == [100, 100, 100, 100, 50, 100, 100]  # 3 feeds, and one again
+    hit_tokens = set(world.feeds[1].tokens)
+    after = world.events[before:]
+    changed = {event.token for event in after if isinstance(event, TrustChanged)}
+    assert changed == hit_tokens
+    ups = [event.feed for event in world.events if isinstance(event, FeedUp)]
+    assert ups == ["feed-0", "feed-1", "feed-2", "feed-1"]
+    restarted = {event.path for event in after if isinstance(event, ActorRestarted)}
+    assert restarted == {
+        f"root/core/feeds/feed-1/{actor}" for actor in ("connection", "heartbeat", "parser")
+    }
+
+
+def test_books_run_while_rest_cannot_be_reached(simulate: "Simulate") -> None:
+    asked: list[str] = []
+
+    def refuse(request: httpx2.Request) -> httpx2.Response:
+        asked.append(request.url.path)
+        raise httpx2.ConnectError("no route to host")
+
+    def without_rest(network: Network) -> Network:
+        return attrs.evolve(network, http_transport=lambda: httpx2.MockTransport(refuse))
+
+    async def scenario(world: "World") -> "World":
+        await world.heal()
+        token = world.service.tokens[0]
+        # The first book is missing, then that of the redrive; REST would be next.
+        for _ in range(2):
+            world.venue.inject("missing_book", token=token, reset=True)
+            await trio.sleep(0.5)
+            await world.compare()
+            with trio.fail_after(2.0):
+                while world.service.trust(token).state is TrustState.LIVE:
+                    await trio.sleep(0.01)
+            world.venue.inject("missing_book", token=token)
+            await trio.sleep(5.0)
+        await world.come_to_rest()
+        return world
+
+    world = simulate(3, scenario, network=without_rest)
+    assert set(asked) == {"/books"}
+    assert world.laws.stale_reasons["never_delivered"] >= 1
+    causes = {event.cause for event in world.events if isinstance(event, BookUpdated)}
+    assert causes == {"snapshot", "delta"}
+
+
+def test_half_an_hour_of_faults_does_not_grow_memory(simulate: "Simulate") -> None:
+    grown: dict[str, int] = {}
+    ours = [
+        tracemalloc.Filter(True, str(Path(str(package.__file__)).parent / "*"))
+        for package in (polyactors, polysupervisor)
+    ]
+    venue = tracemalloc.Filter(False, str(Path(str(polyactors.__file__)).parent / "venue/*"))
+
+    def snapshot() -> tracemalloc.Snapshot:
+        gc.collect()
+        return tracemalloc.take_snapshot().filter_traces(ours).filter_traces([venue])
+
+    async def minutes(world: "World", count: float) -> None:
+        end = trio.current_time() + 60.0 * count
+        while trio.current_time() < end:
+            await trio.sleep(12.0)
+            world.inject()
+        await world.come_to_rest()
+
+    async def scenario(world: "World") -> "World":
+        world.is_recording = False
+        await minutes(world, 8)
+        tracemalloc.start()
+        await minutes(world, 2)
+        before = snapshot()
+        await minutes(world, 20)
+        for found in snapshot().compare_to(before, "lineno"):
+            grown[str(found.traceback)] = found.size_diff
+        return world
+
+    try:
+        world = simulate(2, scenario, markets=1, rate=3.0)
+    finally:
+        tracemalloc.stop()
+    assert world.laws.counts["feed_up"] > 40
+    assert sum(grown.values()) < GROWTH_BYTES_MAX, sorted(grown.items(), key=lambda i: -i[1])[:20]
+
+
+GROWTH_BYTES_MAX = 20_000
+"""Of all our own structures together, over some 60 reconnects: 300 bytes each would show."""

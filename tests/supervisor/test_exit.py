@@ -1,0 +1,95 @@
+import gc
+import weakref
+
+import trio
+from polysupervisor import ExitKind, ExitReason
+from polysupervisor._exit import (
+    SUMMARY_CHARS_MAX,
+    TRACEBACK_CHARS_MAX,
+    describe,
+    leaves,
+    split_cancelled,
+)
+
+
+def test_single_exception_becomes_its_name_and_one_line() -> None:
+    reason = describe(ValueError("two\nlines"), ExitKind.CRASH)
+    assert reason.types == ("ValueError",)
+    assert reason.summary == "ValueError: two lines"
+    assert "ValueError: two" in reason.traceback
+    assert not reason.expected
+    assert str(reason) == "crash (ValueError: two lines)"
+    assert str(ExitReason(ExitKind.NORMAL)) == "normal"
+
+
+def test_group_is_flattened_and_expected_only_if_all_leaves_are() -> None:
+    group = ExceptionGroup("a", [OSError("x"), ExceptionGroup("b", [ConnectionError("y")])])
+    assert describe(group, ExitKind.CRASH).types == ("OSError", "ConnectionError")
+    assert describe(group, ExitKind.CRASH, (OSError,)).expected
+    assert not describe(group, ExitKind.CRASH, (ConnectionError,)).expected
+
+
+def test_texts_are_bounded_and_a_failing_str_does_no_harm() -> None:
+    class Rude(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no")
+
+    huge = describe(ValueError("x" * 100_000), ExitKind.CRASH)
+    assert len(huge.summary) == SUMMARY_CHARS_MAX
+    assert len(huge.traceback) == TRACEBACK_CHARS_MAX
+    assert "Rude" in describe(Rude(), ExitKind.CRASH).summary
+
+
+def test_reason_keeps_no_exception_and_so_no_locals_alive() -> None:
+    class Book:
+        pass
+
+    def fail() -> tuple[ExitReason, weakref.ref[Book]]:
+        book = Book()
+        try:
+            raise ValueError
+        except ValueError as error:
+            return describe(error, ExitKind.CRASH), weakref.ref(book)
+
+    reason, book = fail()
+    gc.collect()
+    assert reason.types == ("ValueError",)
+    assert book() is None
+
+
+def test_leaves_of_a_plain_exception_are_itself() -> None:
+    error = KeyError(1)
+    assert list(leaves(error)) == [error]
+    assert split_cancelled(error) == (None, error)
+
+
+async def test_cancelled_is_split_from_what_went_wrong_beside_it() -> None:
+    caught: list[BaseException] = []
+    with trio.CancelScope() as scope:
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_fail_in_clean_up)
+                nursery.start_soon(trio.sleep_forever)
+                await trio.testing.wait_all_tasks_blocked()
+                scope.cancel()
+        except BaseException as error:
+            cancelled, rest = split_cancelled(error)
+            assert cancelled is not None
+            assert rest is not None
+            caught.extend(leaves(rest))
+            raise cancelled from None
+    assert [type(each) for each in caught] == [ValueError]
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        try:
+            await trio.lowlevel.checkpoint()
+        except trio.Cancelled as error:
+            assert split_cancelled(error) == (error, None)
+            raise
+
+
+async def _fail_in_clean_up() -> None:
+    try:
+        await trio.sleep_forever()
+    finally:
+        raise ValueError("in clean-up")
