@@ -7,6 +7,7 @@ connected; only timestamps, and what is hashed from them, come from the clock.
 
 import time
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from random import Random
 
 import structlog
@@ -86,6 +87,8 @@ class Venue:
         self._market_rng = Random(f"{seed}:markets")
         self._pace_rng = Random(f"{seed}:pace")
         self._markets: list[Market] = []
+        self._open: list[Market] = []
+        self._weights: list[float] = []
         self._by_token: dict[str, tuple[Market, int]] = {}
         for index in range(markets):
             self._open_market(index)
@@ -104,12 +107,7 @@ class Venue:
     @property
     def tokens(self) -> list[str]:
         """The tokens that have a book, two for each open market, YES then NO."""
-        return [
-            token
-            for market in self._markets
-            if market.winner is None
-            for token in market.listing.tokens
-        ]
+        return [token for market in self._open for token in market.listing.tokens]
 
     def market(self, condition_id: str) -> Market | None:
         """The market with this condition id."""
@@ -150,6 +148,7 @@ class Venue:
         if market is None or market.winner is not None:
             raise LookupError(f"no open market {condition_id}")
         market.winner = winner
+        self._weigh()
         about = self._announce(market)
         fields = {key: about[key] for key in ("id", "market", "assets_ids", "timestamp", "tags")}
         fields["winning_asset_id"] = market.listing.tokens[winner]
@@ -162,11 +161,9 @@ class Venue:
         """Do `n` engine steps, paused or not; returns what the channel said about them."""
         said: list[wire.WireEvent] = []
         for _ in range(n):
-            open_markets = [market for market in self._markets if market.winner is None]
-            if not open_markets:
+            if not self._open:
                 break
-            weights = [1 / (1 + market.listing.index / 4) for market in open_markets]
-            (market,) = self._market_rng.choices(open_markets, weights)
+            (market,) = self._market_rng.choices(self._open, cum_weights=self._weights)
             events = wire.step_events(market.flow.act(self.timestamp_ms()))
             self._publish(events)
             said += events
@@ -275,7 +272,14 @@ class Venue:
         self._markets.append(market)
         for position, token in enumerate(market.listing.tokens):
             self._by_token[token] = (market, position)
+        self._weigh()
         return market
+
+    def _weigh(self) -> None:
+        """Share the engine steps out: the earlier a market is listed, the busier it is."""
+        self._open = [market for market in self._markets if market.winner is None]
+        shares = (1 / (1 + market.listing.index / 4) for market in self._open)
+        self._weights = list(accumulate(shares))
 
     def _publish(self, events: Iterable[wire.WireEvent]) -> None:
         for session in self.sessions.values():

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, cast
 
@@ -228,11 +229,11 @@ def test_keys_and_their_order_are_those_of_recorded_frames() -> None:
 
 
 def leaves(value: Any) -> list[Any]:
-    inner: list[Any] = []
+    inner: Iterable[Any]
     if isinstance(value, dict):
-        inner = list(cast("dict[str, Any]", value).values())
+        inner = cast("dict[str, Any]", value).values()
     elif isinstance(value, list):
-        inner = value
+        inner = cast("Iterable[Any]", value)
     else:
         return [value]
     return [leaf for part in inner for leaf in leaves(part)]
