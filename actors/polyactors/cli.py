@@ -17,6 +17,7 @@ from polyactors import __version__, options
 from polyactors.errors import UsageError
 from polyactors.options import Option, collect
 from polyactors.terminal.pipes import silence
+from polyactors.terminal.text import printable
 
 EXIT_CLEAN = 0
 EXIT_USAGE = 2
@@ -93,7 +94,7 @@ COMMANDS = {
             "replay",
             "recorded frames, one a line, through the same actors",
             "polyactors replay recorded.jsonl.gz --json",
-            (("output", options.REPORT + options.LOGGING),),
+            (("output", options.REPORT + options.REPLAY_LOGGING),),
             takes_files=True,
         ),
     )
@@ -228,7 +229,7 @@ def _explain(error: BaseException) -> int:
         silence(sys.stdout)
         return EXIT_CLEAN
     if all(isinstance(cause, UsageError) for cause in causes):
-        print(f"polyactors: {causes[0]}", file=sys.stderr)
+        print(f"polyactors: {printable(str(causes[0]))}", file=sys.stderr)
         return EXIT_USAGE
     raise error
 

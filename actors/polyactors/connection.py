@@ -96,7 +96,7 @@ class _Session:
                     reason, detail = self._failure.reason, self._failure.detail
                 else:
                     reason, detail = STOPPING, ""
-            except trio.Cancelled:
+            except* trio.Cancelled:  # from a nursery it comes in a group
                 reason, detail = STOPPING, ""
                 raise
             finally:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
 import attrs
-from attrs import Factory, field, frozen
+from attrs import Factory, evolve, field, frozen
 
 from polyactors.config import ENVIRONMENT_PREFIX, Settings, read_file
 from polyactors.errors import UsageError
@@ -22,6 +22,8 @@ TOP_DEFAULT = 20
 """Markets that `run` follows when nothing is named."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
 TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+SHOWN_CHARS_MAX = 80
+"""A bad value is shown up to so many characters."""
 _SEPARATORS = re.compile(r"[,\s]+")
 
 
@@ -67,11 +69,17 @@ class Option:
             for word, bound in (
                 ("greater than", self.above),
                 ("from", self.minimum),
-                ("at most" if self.minimum is None else "to", self.maximum),
+                (self._upper_word, self.maximum),
             )
             if bound is not None
         ]
         return " ".join([words[self.kind], *bounds])
+
+    @property
+    def _upper_word(self) -> str:
+        if self.minimum is not None:
+            return "to"
+        return "at most" if self.above is None else "and at most"
 
     def parse(self, text: str, label: str) -> Any:
         """The value that `text` stands for. Raises UsageError that names `label`."""
@@ -81,10 +89,13 @@ class Option:
             value = TRUTH[text.lower()] if self.kind is bool else self.kind(text)
         except (ValueError, KeyError):
             raise self._unfit(text, label) from None
-        return self.check(value, label)
+        return self.check(value, label, text)
 
-    def check(self, value: object, label: str) -> Any:
-        """The value, if it is of the kind and within the bounds. Raises UsageError."""
+    def check(self, value: object, label: str, text: str | None = None) -> Any:
+        """The value, if it is of the kind and within the bounds. Raises UsageError.
+
+        `text` is how the user wrote it.
+        """
         if self.is_repeatable:
             texts = _texts(value)
             if texts is None:
@@ -92,10 +103,12 @@ class Option:
             return texts
         if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not self.kind or (self.choices and value not in self.choices):
-            raise self._unfit(value, label)
-        if isinstance(value, (int, float)) and not self._is_within_bounds(value):
-            raise self._unfit(value, label)
+        if (
+            type(value) is not self.kind
+            or (self.choices and value not in self.choices)
+            or (isinstance(value, (int, float)) and not self._is_within_bounds(value))
+        ):
+            raise self._unfit(value if text is None else text, label)
         if value == "":
             raise UsageError(f"{label} must not be empty")
         return value
@@ -110,8 +123,10 @@ class Option:
         )
 
     def _unfit(self, value: object, label: str) -> UsageError:
-        shown = value if isinstance(value, str) else f"{value}"
-        return UsageError(f"{label} must be {self.expected}, not {shown[:80]!r}")
+        shown = repr(value)
+        if len(shown) > SHOWN_CHARS_MAX:
+            shown = shown[:SHOWN_CHARS_MAX] + "…"
+        return UsageError(f"{label} must be {self.expected}, not {shown}")
 
 
 def _texts(value: object) -> list[str] | None:
@@ -176,6 +191,8 @@ LOGGING = (
         choices=LOG_LEVELS,
     ),
 )
+REPLAY_LOGGING = (evolve(LOGGING[0], default="error"),)
+"""A replay names its bad lines itself."""
 CONFIG = (Option("config", str, "read options from a TOML file", metavar="FILE"),)
 EXCHANGE = (
     Option("seed", int, "same seed, same markets and orders", metavar="N", default=1),

@@ -274,10 +274,10 @@ def describe_connect_error(error: BaseException, target: Target) -> SessionFaile
             return SessionFailed("dns", f"{target.host} was not resolved ({link.strerror})")
         if isinstance(link, UnicodeError):
             return SessionFailed("dns", f"{target.host} is no host name ({link})")
-        if isinstance(link, ssl.SSLCertVerificationError):
-            return SessionFailed("tls", f"{where}: {link.verify_message}")
         if isinstance(link, ssl.SSLError):
-            return SessionFailed("tls", f"{where}: {link.reason or link}")
+            # Only errors that OpenSSL made have these two.
+            why = getattr(link, "verify_message", None) or getattr(link, "reason", None) or link
+            return SessionFailed("tls", f"{where}: {why}")
     # Trio names the single attempts, one for each address, only in the group behind its error.
     causes = dict.fromkeys(link.strerror for link in chain[1:] if isinstance(link, OSError))
     why = ", ".join(cause for cause in causes if cause)

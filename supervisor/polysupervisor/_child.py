@@ -63,9 +63,14 @@ class Shutdown:
     shields itself for ever keeps its supervisor's ``run()`` from returning for as long."""
 
 
-def _is_id(_: object, __: object, value: str) -> None:
+def check_id(value: str) -> None:
+    """Raise ``ValueError`` unless it can be a part of a path."""
     if not value or "/" in value:
         raise ValueError(f"an id is a non-empty text without a slash, was {value!r}")
+
+
+def _is_id(_: object, __: object, value: str) -> None:
+    check_id(value)
 
 
 @attrs.frozen

@@ -113,7 +113,3 @@ class RestartWindow:
             return False
         granted.append(now)
         return True
-
-    def clear(self) -> None:
-        """Forget all restarts."""
-        self._granted.clear()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from polysupervisor._child import NESTED_SHUTDOWN, ChildSpec, Restart, Strategy
+from polysupervisor._child import NESTED_SHUTDOWN, ChildSpec, Restart, Strategy, check_id
 from polysupervisor._events import EventBus
 from polysupervisor._exit import ExitReason
 from polysupervisor._incarnation import Incarnation, Nestable, Place, attach
@@ -66,6 +66,7 @@ class Machine(Restarts):
             rng=rng or Random(),
             events=events or EventBus(),
         )
+        check_id(name)
         self._has_own_rng = rng is not None
         self._closes_events = events is None
         self._max_children = max_children

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
 from typing import Any, Generic, TypeVar
 
@@ -29,13 +30,12 @@ class Reply(Generic[T]):
         self._error: Exception | None = None
 
     def set(self, value: T) -> None:
-        """Answer; a second answer is ignored."""
-        if not self._answered.is_set():
-            self._value = value
-            self._answered.set()
+        """Answer."""
+        self._value = value
+        self._answered.set()
 
     def fail(self, error: Exception) -> None:
-        """Refuse; a second answer is ignored."""
+        """Refuse, unless it was answered and the caller has only not woken up yet."""
         if not self._answered.is_set():
             self._error = error
             self._answered.set()
@@ -180,10 +180,9 @@ class Plan:
         """Whose failure it answers, and whose backoff the whole group waits out."""
 
 
-def group_of(strategy: Strategy, children: list[Child], failed: Child) -> list[Child]:
-    """Return who is restarted, in start order, when ``failed`` is."""
-    if strategy is Strategy.ONE_FOR_ALL:
-        return children
-    if strategy is Strategy.REST_FOR_ONE:
-        return children[children.index(failed) :]
-    return [failed]
+def group_of(strategy: Strategy, children: Iterable[Child], failed: Child) -> list[Child]:
+    """Return who stops and starts together with ``failed``, in start order; none if it alone."""
+    if strategy is Strategy.ONE_FOR_ONE:
+        return []
+    members = list(children)
+    return members if strategy is Strategy.ONE_FOR_ALL else members[members.index(failed) :]

@@ -10,6 +10,7 @@ ended or become ready, rather than a task that waits for it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import partial
 from random import Random
@@ -32,7 +33,7 @@ START_FAILURES = frozenset({ExitKind.START_FAILED, ExitKind.START_TIMEOUT})
 LOSING_EXITS = START_FAILURES | {ExitKind.CRASH, ExitKind.KILLED}
 
 
-class Restarts:
+class Restarts(ABC):
     """The children of one supervisor and every transition of them."""
 
     def __init__(
@@ -67,11 +68,17 @@ class Restarts:
 
     # What the loop provides.
 
+    @abstractmethod
     def _post(self, message: Callable[[], None]) -> None:
-        raise NotImplementedError
+        """Let the supervisor's task call ``message``."""
 
+    @abstractmethod
     def _spawn(self, child: Child, incarnation: Incarnation) -> None:
-        raise NotImplementedError
+        """Run an incarnation in a task of its own, which posts how it ended."""
+
+    @abstractmethod
+    def _on_started(self) -> None:
+        """Announce that all children are ready."""
 
     # Starting.
 
@@ -272,14 +279,13 @@ class Restarts:
 
     def _decide(self, child: Child, reason: ExitReason) -> None:
         """Grant a restart or not, and stop the group of the child either way."""
-        grouped = self._strategy is not Strategy.ONE_FOR_ONE
-        group = group_of(self._strategy, list(self._children.values()), child) if grouped else []
+        group = group_of(self._strategy, self._children.values(), child)
         exhausted = self._exhausted(child, reason, group)
         if exhausted is None:
             child.delay = child.backoff.delay(child.attempt, self.rng)
             child.attempt += 1
             child.forget_queued()
-            if grouped:
+            if group:
                 why = f"{self._strategy.value}: {child.path}#{child.number} failed"
                 plan = self._stop_group(group, After.TURN, why)
                 plan.leader = child
@@ -297,7 +303,7 @@ class Restarts:
         else:
             self._tell(child, EventKind.GAVE_UP, reason)
             self._rest(child, ChildState.GAVE_UP)
-            if grouped:
+            if group:
                 why = f"{self._strategy.value}: {child.path} was given up"
                 self._follow(self._stop_group(group, After.REST, why))
 
@@ -410,9 +416,6 @@ class Restarts:
             self._enter_own(ChildState.RUNNING)
             self._on_started()
 
-    def _on_started(self) -> None:
-        raise NotImplementedError
-
     # Small steps.
 
     def _rest(self, child: Child, state: ChildState) -> None:
@@ -422,9 +425,6 @@ class Restarts:
             self._enter(child, state)
         if child.mailbox is not None:
             child.mailbox.close()
-        for reply in child.stop_replies:
-            reply.set(None)
-        child.stop_replies.clear()
         if child.start_reply is not None:
             reason = child.last_exit or ExitReason(ExitKind.SHUTDOWN, summary="it was stopped")
             child.start_reply.fail(StartFailed(child.path, reason))

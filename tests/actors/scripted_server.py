@@ -7,6 +7,7 @@ Everything runs over in-memory streams, so on the virtual time of `autojump_cloc
 """
 
 import json
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -17,6 +18,7 @@ import trio
 import trio.testing
 import trio_websocket
 from attrs import evolve
+from wsproto.utilities import generate_accept_token
 
 from polyactors.book.integrity import book_hash
 from polyactors.book.numbers import PRICE_ONE, Side, parse_units, to_text
@@ -148,6 +150,19 @@ class Visit:
         self.path = self.request.path
         self.websocket = await self.request.accept()
 
+    async def read(self) -> bytes:
+        """The bytes that the client sent, below the WebSocket."""
+        return bytes(await self.stream.receive_some(65536))  # type: ignore[call-arg]
+
+    async def upgrade_by_hand(self) -> None:
+        """Accept, without anything that reads from then on."""
+        key = re.search(rb"Sec-WebSocket-Key: (\S+)", await self.read(), re.IGNORECASE)
+        assert key is not None
+        await self.raw(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + generate_accept_token(key[1]) + b"\r\n\r\n"
+        )
+
     async def receive(self) -> str:
         """The client's next frame."""
         frame = await self.websocket.get_message()
@@ -162,8 +177,12 @@ class Visit:
             await self.websocket.send_message(text)
 
     async def raw(self, data: bytes) -> None:
-        """Write bytes below the WebSocket."""
-        await self.stream.send_all(data)
+        """Write bytes below the WebSocket, between two of its own frames."""
+        if hasattr(self, "websocket"):
+            async with self.websocket._stream_lock:  # pyright: ignore[reportPrivateUsage]
+                await self.stream.send_all(data)
+        else:
+            await self.stream.send_all(data)
 
     async def subscription(self) -> None:
         """Upgrade and read the typed frame, without any answer."""
@@ -197,12 +216,15 @@ class ScriptedServer:
         make_pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = (
             trio.testing.memory_stream_pair
         ),
+        open_seconds: float = 0.0,
     ) -> None:
+        """`open_seconds`: how long a stream takes to open."""
         self.books = Books(tokens)
         self.visits: list[Visit] = []
         self._nursery = nursery
         self._acts = acts
         self._make_pair = make_pair
+        self._open_seconds = open_seconds
 
     @property
     def connects(self) -> list[float]:
@@ -210,11 +232,11 @@ class ScriptedServer:
 
     async def open_stream(self, host: str, port: int, tls: bool) -> trio.abc.Stream:
         """What the service opens its streams by."""
+        await trio.sleep(self._open_seconds)
         ours, theirs = self._make_pair()
         visit = Visit(self, theirs, len(self.visits))
         self.visits.append(visit)
         self._nursery.start_soon(self._play, visit)
-        await trio.lowlevel.checkpoint()
         return ours
 
     async def _play(self, visit: Visit) -> None:
@@ -295,7 +317,7 @@ async def _tick(visit: Visit, tick_seconds: float) -> None:
     while True:
         await trio.sleep(tick_seconds)
         size += 1
-        for token in visit.subscribed:
+        for token in list(visit.subscribed):
             await visit.send(visit.server.books.change(token, "0.5", str(size)))
 
 
@@ -305,6 +327,12 @@ async def hang_up(visit: Visit) -> None:
 
 async def say_nothing(visit: Visit) -> None:
     """Accept the TCP connection, and that is all."""
+    await trio.sleep_forever()
+
+
+async def deaf(visit: Visit) -> None:
+    """Upgrade, and read nothing from then on."""
+    await visit.upgrade_by_hand()
     await trio.sleep_forever()
 
 
@@ -322,6 +350,17 @@ def refuse(status: int, body: bytes = b"") -> Act:
         headers = [(b"Location", b"ws://elsewhere.test/")] if status == 301 else None
         await request.reject(status, extra_headers=headers, body=body)
         await trio.sleep(1.0)
+
+    return act
+
+
+def answer(data: bytes, *, then: Act = say_nothing) -> Act:
+    """Read the client's request and answer with these bytes."""
+
+    async def act(visit: Visit) -> None:
+        await visit.read()
+        await visit.raw(data)
+        await then(visit)
 
     return act
 
@@ -366,6 +405,13 @@ def frame_bytes(
     return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
 
 
+class MostJitter(Random):
+    """Draws the longest delay each time: a backoff without luck, and so without chance."""
+
+    def random(self) -> float:
+        return 1.0
+
+
 class Run:
     """A running service and all that it has said."""
 
@@ -373,6 +419,8 @@ class Run:
         self.service = service
         self.server = server
         self.events: list[Event] = []
+        self.scope = trio.CancelScope()
+        """Around the service's `run`."""
         self.ended = trio.Event()
         """Set when the service's `run` has returned."""
         self._news = trio.Event()
@@ -410,8 +458,9 @@ class Run:
     async def all_live(self, seconds: float = 120.0) -> None:
         await self.until(lambda: set(self.service.states()) == {"LIVE"}, seconds)
 
-    def assert_books_are_right(self) -> None:
-        """Every book is the exchange's own, level by level."""
+    async def check_books(self) -> None:
+        """Assert that every book is the exchange's own, level by level."""
+        await trio.sleep(0.01)  # what was sent this moment has arrived
         for token in self.service.tokens:
             assert self.service.book(token).to_wire() == self.server.books.levels(token)
 
@@ -426,9 +475,12 @@ async def no_rest(request: httpx2.Request) -> httpx2.Response:
 
 @asynccontextmanager
 async def running(
-    server: ScriptedServer, *, rest: Rest = no_rest, seed: int = 0, **settings: Any
+    server: ScriptedServer, *, rest: Rest = no_rest, rng: Random | None = None, **settings: Any
 ) -> AsyncGenerator[Run, None]:
-    """The whole service against `server`; stopped, and its stop checked, at the block's end."""
+    """The whole service against `server`; stopped, and its stop checked, at the block's end.
+
+    `rng` is the source of all jitter.
+    """
     network = Network(server.open_stream, lambda: httpx2.MockTransport(rest))
     env = Environment(
         evolve(SETTINGS, **settings),
@@ -437,12 +489,13 @@ async def running(
     )
     async with RestClient(env.settings, network) as client, trio.open_nursery() as nursery:
         service = Service(Wanted(tokens=server.books.tokens), env=env, rest=client)
-        service.root._machine.rng = Random(seed)  # pyright: ignore[reportPrivateUsage]
+        service.root._machine.rng = rng or Random(0)  # pyright: ignore[reportPrivateUsage]
         run = Run(service, server)
         nursery.start_soon(run.collect, service.events())
 
         async def live(task_status: trio.TaskStatus[None]) -> None:
-            await service.run(task_status=task_status)
+            with run.scope:
+                await service.run(task_status=task_status)
             run.ended.set()
 
         await nursery.start(live)

@@ -15,7 +15,6 @@ import trio.testing
 import trio_websocket
 import trustme
 from wsproto import ConnectionType, WSConnection
-from wsproto.utilities import generate_accept_token
 
 from polyactors.errors import SessionFailed, UsageError
 from polyactors.transport import (
@@ -33,7 +32,10 @@ from tests.actors.scripted_server import (
     Act,
     ScriptedServer,
     Visit,
+    answer,
+    deaf,
     frame_bytes,
+    hang_up,
     refuse,
     say_nothing,
 )
@@ -368,23 +370,8 @@ async def test_a_tcp_reset_in_the_upgrade_is_a_reset(nursery: trio.Nursery) -> N
 # --- the upgrade ------------------------------------------------------------------------------
 
 
-def answer(data: bytes, *, then: Act = say_nothing) -> Act:
-    """Read the client's request and answer with these bytes."""
-
-    async def act(visit: Visit) -> None:
-        await visit.stream.receive_some(65536)  # type: ignore[call-arg]
-        await visit.raw(data)
-        await then(visit)
-
-    return act
-
-
 async def hang_up_amid_request(visit: Visit) -> None:
     await visit.stream.receive_some(10)  # type: ignore[call-arg]
-
-
-async def hang_up(visit: Visit) -> None:
-    pass
 
 
 ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
@@ -542,17 +529,6 @@ async def test_a_peer_that_reads_nothing_fails_the_send_after_its_timeout(
         await websocket.send("anybody?")
     assert caught.value.reason == "reset"
     assert trio.current_time() == SEND_TIMEOUT_SECONDS
-
-
-async def deaf(visit: Visit) -> None:
-    """Upgrade by hand, and read nothing from then on."""
-    request = bytes(await visit.stream.receive_some(65536))  # type: ignore[call-arg]
-    key = re.search(rb"Sec-WebSocket-Key: (\S+)", request, re.IGNORECASE)
-    assert key is not None
-    token = generate_accept_token(key[1])
-    await visit.raw(ACCEPTED + b"Connection: Upgrade\r\nSec-WebSocket-Accept: " + token)
-    await visit.raw(b"\r\n\r\n")
-    await trio.sleep_forever()
 
 
 @pytest.mark.parametrize("make_pair", [trio.testing.memory_stream_pair, None])

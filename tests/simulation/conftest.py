@@ -27,7 +27,7 @@ from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.transport import Network
 from polyactors.venue.exchange import Venue
-from polyactors.venue.faults import FaultKind
+from polyactors.venue.faults import FaultKind, FaultSchedule
 from polyactors.venue.memory import memory_network
 
 SEEDS_DEFAULT = "32"
@@ -40,7 +40,7 @@ DELIVERY_SECONDS = 0.002
 """Virtual time stands still until everybody has acted, so this is ample for a delivery."""
 STOP_SECONDS_MAX = 30.0
 STALE_BY_SESSION = (StaleReason.DISCONNECTED, StaleReason.FEED_STALLED)
-DEADLINES = {
+DEADLINES: dict[str, Any] = {
     "ping_interval_seconds": 1.0,
     "pong_deadline_seconds": 3.0,
     "data_deadline_seconds": 3.0,
@@ -213,25 +213,31 @@ class World:
                 ), f"a wrong book was called LIVE at {trio.current_time():.3f} s: {token}"
         self.venue.resume()
 
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Wait until something holds; fails when it never does."""
+        with trio.move_on_after(HEAL_SECONDS_MAX) as scope:
+            while not holds():  # noqa: ASYNC110 - bounded, and on virtual time
+                await trio.sleep(0.1)
+        assert not scope.cancelled_caught, f"it never holds: {self.service.states()}"
+
     async def heal(self) -> None:
         """Wait until no fault works, no bug lies in wait and every token is LIVE again."""
         tokens = self.service.tokens
         await trio.sleep(DELIVERY_SECONDS)  # a fault of this moment must be felt first
-        with trio.move_on_after(HEAL_SECONDS_MAX) as scope:
-            while (
-                self._bugs
-                or any(map(self.is_disturbed, tokens))
-                or self.service.states()[TrustState.LIVE.value] < len(tokens)
-            ):
-                await trio.sleep(0.1)
-        assert not scope.cancelled_caught, f"not healed: {self.service.states()}"
+        await self.until(
+            lambda: (
+                not self._bugs
+                and not any(map(self.is_disturbed, tokens))
+                and self.service.states()[TrustState.LIVE.value] == len(tokens)
+            )
+        )
 
     async def come_to_rest(self) -> None:
         """Let the exchange speak of every market, fall silent, and compare every book."""
         await self.heal()
         self.venue.pause()
         for _ in range(10):
-            self.venue.step(20)  # no feed may be near its data deadline
+            self.venue.step(8)  # no feed may be near its data deadline
             await trio.sleep(0.01)
         await trio.sleep(1.0)
         assert self.service.states() == {"LIVE": len(self.service.tokens)}
@@ -301,6 +307,7 @@ class Simulate(Protocol):
         *,
         markets: int = 2,
         rate: float = 10.0,
+        schedule: FaultSchedule | None = None,
         network: Callable[[Network], Network] = lambda network: network,
         **settings: Any,
     ) -> T: ...
@@ -317,12 +324,17 @@ def _simulate(
     *,
     markets: int = 2,
     rate: float = 10.0,
+    schedule: FaultSchedule | None = None,
     network: Callable[[Network], Network] = lambda network: network,
     **settings: Any,
 ) -> T:
     async def main() -> T:
         venue = Venue(
-            seed, markets, rate, now_ms=lambda: EPOCH_MS + int(trio.current_time() * 1000)
+            seed,
+            markets,
+            rate,
+            now_ms=lambda: EPOCH_MS + int(trio.current_time() * 1000),
+            schedule=schedule,
         )
         try:
             async with trio.open_nursery() as nursery:
@@ -382,7 +394,7 @@ async def _run(world: World, scenario: Scenario[T]) -> T:
 @contextmanager
 def _deterministic_scheduler(seed: int) -> Generator[None, None, None]:
     """Trio shuffles what is runnable; let the seed decide how. Trio's own tests do it so."""
-    run: Any = trio._core._run  # type: ignore[attr-defined]  # pyright: ignore
+    run: Any = trio._core._run  # pyright: ignore
     before = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()
     run._ALLOW_DETERMINISTIC_SCHEDULING = True
     run._r.seed(seed)

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import trio
+
 from polysupervisor import ChildSpec, Context, EventKind, MailboxSpec, Run, Subscription
 
 Order = Exception | None

@@ -1,5 +1,6 @@
 import pytest
 import trio
+
 from polysupervisor import EventBus, EventKind
 
 

@@ -4,6 +4,7 @@ from random import Random
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
 from polysupervisor import Backoff, Intensity
 from polysupervisor._intensity import NO_BACKOFF, RestartWindow
 

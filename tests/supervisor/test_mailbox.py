@@ -2,13 +2,18 @@ import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
 from polysupervisor import Address, Inbox, MailboxSpec, NoMailbox, Overflow
 from polysupervisor._mailbox import Mailbox, make_mailbox
-from trio.testing import MockClock, wait_all_tasks_blocked
+
+
+def last_digit(message: int) -> int:
+    return message % 10
 
 
 def mailbox(size: int = 3, overflow: Overflow = Overflow.BLOCK) -> Mailbox[int]:
-    key = (lambda message: message % 10) if overflow is Overflow.COALESCE else None
+    key = last_digit if overflow is Overflow.COALESCE else None
     return make_mailbox(MailboxSpec(size=size, overflow=overflow, key=key))
 
 

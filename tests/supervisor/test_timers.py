@@ -2,6 +2,7 @@ import math
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from polysupervisor._timers import COMPACT_ABOVE, Timer, Timers
 
 
@@ -18,7 +19,11 @@ def test_due_timers_run_in_order_and_later_ones_wait() -> None:
 
 def test_timer_that_schedules_for_now_runs_that_as_well() -> None:
     timers, ran = Timers(), list[str]()
-    timers.schedule(1, lambda: timers.schedule(1, lambda: ran.append("second")))
+
+    def first() -> None:
+        timers.schedule(1, lambda: ran.append("second"))
+
+    timers.schedule(1, first)
     timers.run_due(1)
     assert ran == ["second"]
 

@@ -92,6 +92,7 @@ class Venue:
         self._by_token: dict[str, tuple[Market, int]] = {}
         for index in range(markets):
             self._open_market(index)
+        self._weigh()
         self._next_session = 1
         self._resumed = trio.Event()
         self._resumed.set()
@@ -133,6 +134,7 @@ class Venue:
     def add_market(self) -> Listing:
         """List another market; sessions with the custom feature hear `new_market`."""
         market = self._open_market(len(self._markets))
+        self._weigh()
         self._publish([wire.announcement("new_market", self._announce(market))])
         return market.listing
 
@@ -272,7 +274,6 @@ class Venue:
         self._markets.append(market)
         for position, token in enumerate(market.listing.tokens):
             self._by_token[token] = (market, position)
-        self._weigh()
         return market
 
     def _weigh(self) -> None:

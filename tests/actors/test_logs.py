@@ -1,0 +1,100 @@
+"""Log lines: readable, harmless to a terminal, and held back while a view has it."""
+
+import io
+import logging
+import re
+
+import pytest
+import structlog
+
+from polyactors.environment import log
+from polyactors.logs import HELD_LINES_MAX, VALUE_CHARS_MAX, format_line, logging_to
+
+
+def test_a_line_has_clock_level_message_and_fields() -> None:
+    stream = io.StringIO()
+    with logging_to(stream, "info"):
+        log.warning("unreadable frame", why="not JSON", count=3)
+    assert re.fullmatch(
+        r'\d\d:\d\d:\d\d\.\d{3} WARNING unreadable frame why="not JSON" count=3\n',
+        stream.getvalue(),
+    )
+
+
+@pytest.mark.parametrize(
+    ("level", "said"),
+    [("debug", "DIWE"), ("info", "IWE"), ("warning", "WE"), ("error", "E")],
+)
+def test_the_level_holds_for_both_kinds_of_loggers(level: str, said: str) -> None:
+    stream = io.StringIO()
+    with logging_to(stream, level):
+        for logger in (log, logging.getLogger("polysupervisor")):
+            for name in ("debug", "info", "warning", "error"):
+                getattr(logger, name)("x")
+    assert "".join(line.split()[1][0] for line in stream.getvalue().splitlines()) == said * 2
+
+
+def test_an_exception_stands_below_its_line() -> None:
+    stream = io.StringIO()
+    with logging_to(stream, "error"):
+        for logger in (log, logging.getLogger("polysupervisor")):
+            try:
+                raise ValueError("bad\x1b[31m")
+            except ValueError:
+                logger.exception("it failed")
+    lines = stream.getvalue().splitlines()
+    assert [line for line in lines if "it failed" in line][1].endswith("logger=polysupervisor")
+    assert lines.count("ValueError: bad\\x1b[31m") == 2
+
+
+def test_no_value_can_control_the_terminal_or_break_the_line() -> None:
+    line = format_line("info", "a\x1b]0;b", {"why": "x\ny\x07", "long": "z" * 9999}, "", 0.0)
+    assert line.isprintable()
+    assert "long=" + "z" * VALUE_CHARS_MAX in line
+    assert "z" * (VALUE_CHARS_MAX + 1) not in line
+
+
+def test_what_was_held_back_comes_later_in_order() -> None:
+    stream = io.StringIO()
+    with logging_to(stream, "info") as lines:
+        lines.hold()
+        log.info("first")
+        log.info("second")
+        assert stream.getvalue() == ""
+        lines.release()
+        log.info("third")
+    assert [line.split()[-1] for line in stream.getvalue().splitlines()] == [
+        "first",
+        "second",
+        "third",
+    ]
+
+
+def test_only_so_many_lines_are_held_and_the_rest_is_counted() -> None:
+    stream = io.StringIO()
+    with logging_to(stream, "info") as lines:
+        lines.hold()
+        for number in range(HELD_LINES_MAX + 3):
+            log.info("line", number=number)
+    written = stream.getvalue().splitlines()
+    assert written[0] == "… 3 earlier log lines were dropped"
+    assert len(written) == HELD_LINES_MAX + 1
+    assert written[-1].endswith(f"number={HELD_LINES_MAX + 2}")
+
+
+def test_a_stream_that_nobody_reads_hurts_nobody() -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise BrokenPipeError
+
+    with logging_to(Gone(), "info"):
+        log.info("said to nobody")
+
+
+def test_afterwards_everything_is_as_it_was() -> None:
+    root = logging.getLogger()
+    before = (root.level, list(root.handlers))
+    with logging_to(io.StringIO(), "debug"):
+        pass
+    assert (root.level, list(root.handlers)) == before
+    assert not structlog.is_configured()

@@ -1,0 +1,409 @@
+"""What frames may hold, and what becomes of the books when they cannot be read."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import structlog.testing
+import trio
+
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.events import ActorRestarted, FeedDown, Gap, TrustChanged
+from polyactors.messages import Missed
+from polyactors.parser import UNREADABLE_PER_SESSION_MAX, parse_frames
+from polyactors.protocol.codec import MarketCodec
+from polyactors.protocol.events import BookSnapshot, Decoded, PriceChange
+from polyactors.statistics import Statistics
+from tests.actors.scripted_server import (
+    MARKET,
+    NO,
+    YES,
+    Act,
+    Books,
+    Run,
+    ScriptedServer,
+    Visit,
+    running,
+    serve,
+)
+
+LIVE = [(TrustState.SYNCING, None), (TrustState.LIVE, None)]
+RESYNCED = [
+    (TrustState.STALE, StaleReason.PARSE_FAILURE),
+    (TrustState.SYNCING, None),
+    (TrustState.LIVE, None),
+]
+
+
+def saying(*frames: object, at_seconds: float = 5.25) -> Act:
+    """A good server that says these things after a while, between two of its changes."""
+
+    async def act(visit: Visit) -> None:
+        async def speak() -> None:
+            await trio.sleep(at_seconds)
+            for frame in frames:
+                await visit.send(frame)
+
+        visit.nursery.start_soon(speak)
+        await serve()(visit)
+
+    return act
+
+
+# --- the decisions, without an actor ----------------------------------------------------------
+
+
+def test_a_batch_keeps_the_order_of_the_stream_with_a_mark_where_something_was_lost() -> None:
+    books = Books((YES, NO))
+    frames = [
+        json.dumps(books.snapshot(YES)),
+        "garbage",
+        json.dumps(books.change(YES, "0.5", "3")),
+        "PONG",
+    ]
+    statistics = Statistics()
+    parsed = parse_frames(MarketCodec(), frames, statistics)
+    assert [type(event) for event in parsed.events] == [BookSnapshot, Missed, PriceChange]
+    assert parsed.events[1] == Missed((), StaleReason.PARSE_FAILURE)
+    assert (parsed.pongs, parsed.is_data, parsed.is_beyond_dump) == (1, True, True)
+    assert [index for index, _ in parsed.unreadable] == [1]
+    assert statistics.unreadable_frames == 1
+    assert statistics.events == {"book": 1, "price_change": 1}
+
+
+@pytest.mark.parametrize(
+    ("frame", "is_data", "is_beyond_dump"),
+    [
+        ("PONG", False, False),
+        ("[]", False, False),
+        ("garbage", False, False),
+        ('{"event_type":"something_new"}', False, False),
+        (f'{{"event_type":"market_resolved","market":"{MARKET}","assets_ids":[]}}', False, False),
+        (json.dumps([Books([YES]).snapshot(YES)]), True, False),
+        (json.dumps(Books([YES]).change(YES, "0.5", "1")), True, True),
+    ],
+)
+def test_only_market_data_is_a_sign_of_life(
+    frame: str, is_data: bool, is_beyond_dump: bool
+) -> None:
+    parsed = parse_frames(MarketCodec(), [frame], Statistics())
+    assert (parsed.is_data, parsed.is_beyond_dump) == (is_data, is_beyond_dump)
+
+
+def test_a_frame_with_several_bad_elements_is_one_unreadable_frame_that_names_all() -> None:
+    statistics = Statistics()
+    frame = json.dumps([{"event_type": "book", "asset_id": t, "bids": 7} for t in (YES, NO)])
+    parsed = parse_frames(MarketCodec(), [frame], statistics)
+    assert parsed.events == [Missed((YES, NO), StaleReason.PARSE_FAILURE)]
+    assert statistics.unreadable_frames == 1
+
+
+def test_a_bad_element_that_names_no_token_may_have_touched_all() -> None:
+    frame = json.dumps([{"event_type": "book", "asset_id": YES, "bids": 7}, 42])
+    parsed = parse_frames(MarketCodec(), [frame], Statistics())
+    assert parsed.events == [Missed((), StaleReason.PARSE_FAILURE)]
+
+
+# --- garbage ----------------------------------------------------------------------------------
+
+
+async def test_a_frame_that_is_not_json_is_counted_logged_and_resyncs_every_token(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    garbage = "<html>" + "x" * 1000
+    server = ScriptedServer(nursery, saying(garbage))
+    with structlog.testing.capture_logs() as logs:
+        async with running(server) as run:
+            await run.until(lambda: run.of(Gap))
+            await run.all_live(seconds=1.0)
+            await run.check_books()
+    (gap,) = run.of(Gap)
+    assert (gap.token, gap.reason, gap.feed) == (None, StaleReason.PARSE_FAILURE, "feed-0")
+    assert run.path_of(YES) == run.path_of(NO) == LIVE + RESYNCED
+    stale = next(e for e in run.of(TrustChanged) if e.state is TrustState.STALE)
+    assert run.events.index(gap) < run.events.index(stale)
+    statistics = run.service.statistics
+    assert statistics.unreadable_frames == 1
+    assert statistics.resyncs == {"parse_failure": 2}
+    (said,) = [log for log in logs if log["event"] == "unreadable frame"]
+    assert said["excerpt"] == garbage[:200]
+    assert list(statistics.unreadable_samples) == [garbage[:200]]
+    assert run.downs == ["stopping"]
+
+
+async def test_an_unreadable_element_resyncs_the_token_that_it_names_and_no_other(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    bad = {"event_type": "book", "market": MARKET, "asset_id": NO, "bids": "none", "asks": []}
+    server = ScriptedServer(nursery, saying(bad))
+    async with running(server) as run:
+        await run.until(lambda: run.of(Gap))
+        await run.all_live(seconds=1.0)
+        await run.check_books()
+        (gap,) = run.of(Gap)
+        assert (gap.token, gap.reason) == (NO, StaleReason.PARSE_FAILURE)
+        assert run.path_of(YES) == LIVE
+        assert run.path_of(NO) == LIVE + RESYNCED
+        redrive = server.visits[0].frames[1:]
+        assert [(f["operation"], f["assets_ids"]) for f in redrive] == [
+            ("unsubscribe", [NO]),
+            ("subscribe", [NO]),
+        ]
+
+
+async def test_the_rest_of_an_array_with_a_bad_element_is_applied(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def act(visit: Visit) -> None:
+        async def speak() -> None:
+            await trio.sleep(5.25)
+            good = visit.server.books.change(YES, "0.45", "9")
+            bad = {"event_type": "price_change", "market": MARKET, "asset_id": NO, "changes": 3}
+            await visit.send([bad, good])
+
+        visit.nursery.start_soon(speak)
+        await serve(tick_seconds=None)(visit)
+
+    server = ScriptedServer(nursery, act)
+    async with running(server) as run:
+        await run.until(lambda: run.of(Gap))
+        await run.all_live(seconds=1.0)
+        await run.check_books()
+        assert run.path_of(YES) == LIVE
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "NO NEW ASSETS",
+        "INVALID OPERATION",
+        "PONG",
+        [],
+        {"event_type": "something_new", "asset_id": YES},
+        [{"event_type": "a"}, {"event_type": "b"}],
+    ],
+    ids=str,
+)
+async def test_what_means_nothing_to_the_books_is_harmless(
+    nursery: trio.Nursery, autojump_clock: object, frame: object
+) -> None:
+    server = ScriptedServer(nursery, saying(frame))
+    async with running(server) as run:
+        await trio.sleep(20)
+        assert run.path_of(YES) == run.path_of(NO) == LIVE
+        assert run.of(Gap) == []
+        assert run.service.statistics.unreadable_frames == 0
+        await run.check_books()
+
+
+async def test_unknown_events_and_fields_are_counted(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def act(visit: Visit) -> None:
+        async def speak() -> None:
+            await trio.sleep(5.25)
+            await visit.send(*[{"event_type": "something_new"}] * 3)
+            change = visit.server.books.change(YES, "0.45", "9")
+            await visit.send({**change, "novelty": {"deep": [1, 2]}})
+
+        visit.nursery.start_soon(speak)
+        await serve()(visit)
+
+    server = ScriptedServer(nursery, act)
+    async with running(server) as run:
+        await trio.sleep(8)
+        await run.check_books()
+        assert run.service.statistics.unknown_events == {"something_new": 3}
+        assert run.service.statistics.unknown_fields == {"price_change.novelty": 1}
+        assert run.path_of(YES) == LIVE
+
+
+async def test_too_many_unreadable_frames_end_the_session_and_the_next_one_is_fresh(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, saying(*["garbage"] * 3000), serve())
+    async with running(server) as run:
+        await run.until(lambda: run.of(FeedDown))
+        down = run.of(FeedDown)[0]
+        assert down.reason == "unreadable"
+        await run.all_live(seconds=5.0)
+        await run.check_books()
+        assert len(server.visits) == 2
+
+
+async def test_as_many_unreadable_frames_as_allowed_are_borne_in_every_session(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    def spoiled(then: Act | None = None) -> Act:
+        garbage = saying(*["garbage"] * UNREADABLE_PER_SESSION_MAX)
+
+        async def act(visit: Visit) -> None:
+            with trio.move_on_after(20.0 if then is None else float("inf")):
+                await garbage(visit)
+
+        return act
+
+    server = ScriptedServer(nursery, spoiled(), spoiled(), serve())
+    async with running(server) as run:
+        await run.until(lambda: len(run.downs) == 2)
+        assert run.downs == ["reset", "reset"]
+        assert run.service.statistics.unreadable_frames == 2 * UNREADABLE_PER_SESSION_MAX
+        await run.all_live()
+        await run.check_books()
+
+
+async def test_garbage_again_and_again_does_not_redrive_without_end(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    """Each garbage frame may cost a resync, but the resyncs of a token back off."""
+
+    async def act(visit: Visit) -> None:
+        async def spoil() -> None:
+            for _ in range(UNREADABLE_PER_SESSION_MAX):
+                await trio.sleep(0.1)
+                await visit.send("garbage")
+
+        visit.nursery.start_soon(spoil)
+        await serve()(visit)
+
+    server = ScriptedServer(nursery, act)
+    async with running(server) as run:
+        await trio.sleep(60)
+        assert run.downs == []
+        redrives = [f for f in server.visits[0].frames if f.get("operation") == "unsubscribe"]
+        assert len(redrives) <= 8
+        assert run.state() is TrustState.LIVE
+        await run.check_books()
+
+
+async def test_changes_of_a_complement_that_nobody_subscribed_are_passed_by(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def act(visit: Visit) -> None:
+        both = Books((YES, NO))
+
+        async def speak() -> None:
+            await trio.sleep(5.25)
+            ours = visit.server.books.change(YES, "0.45", "9")
+            theirs = both.change(NO, "0.45", "9")
+            ours["price_changes"] += theirs["price_changes"]
+            await visit.send(ours)
+            await visit.send(both.snapshot(NO))
+            await visit.send(
+                {
+                    "event_type": "last_trade_price",
+                    "market": MARKET,
+                    "asset_id": NO,
+                    "price": "0.5",
+                    "size": "1",
+                    "side": "BUY",
+                    "timestamp": "1700000000000",
+                }
+            )
+
+        visit.nursery.start_soon(speak)
+        await serve(tick_seconds=None)(visit)
+
+    server = ScriptedServer(nursery, act, tokens=(YES,))
+    async with running(server) as run:
+        await trio.sleep(8)
+        await run.check_books()
+        assert run.path_of(YES) == LIVE
+        assert run.service.statistics.foreign_events == 3
+        assert run.service.tokens == (YES,)
+        assert all(getattr(event, "token", YES) == YES for event in run.events)
+
+
+# --- crashes ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def break_codec(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Make the codec raise for the next frames, as many as said."""
+    failures = 0
+    receive_frame = MarketCodec.receive_frame
+
+    def receive(self: MarketCodec, frame: str | bytes) -> Decoded:
+        nonlocal failures
+        if failures > 0:
+            failures -= 1
+            raise RuntimeError("injected")
+        return receive_frame(self, frame)
+
+    def arm(count: int) -> None:
+        nonlocal failures
+        failures = count
+
+    monkeypatch.setattr(MarketCodec, "receive_frame", receive)
+    return arm
+
+
+async def test_a_parser_crash_leaves_the_socket_alone_and_says_gap_for_all_tokens_first(
+    nursery: trio.Nursery, autojump_clock: object, break_codec: Callable[[int], None]
+) -> None:
+    server = ScriptedServer(nursery, serve())
+    async with running(server) as run:
+        await run.all_live()
+        await trio.sleep(3.25)
+        mark = len(run.events)
+        break_codec(1)
+        await run.until(lambda: run.of(ActorRestarted))
+        await run.all_live(seconds=1.0)
+        await run.check_books()
+        assert _path_after_crash(run, mark) == [
+            (TrustState.STALE, StaleReason.ACTOR_RESTARTED),
+            (TrustState.SYNCING, None),
+            (TrustState.LIVE, None),
+        ]
+        assert [event.path for event in run.of(ActorRestarted)] == ["root/core/feeds/feed-0/parser"]
+        assert len(server.visits) == 1
+        assert len(run.epochs) == 1
+        assert run.downs == []
+
+
+def _path_after_crash(run: Run, mark: int) -> list[Any]:
+    news = [event for event in run.events[mark:] if isinstance(event, Gap | TrustChanged)]
+    first = news[0]
+    assert isinstance(first, Gap)
+    assert (first.token, first.reason) == (None, StaleReason.ACTOR_RESTARTED)
+    return [(e.state, e.reason) for e in news if isinstance(e, TrustChanged) and e.token == YES]
+
+
+async def test_frames_that_a_dying_parser_had_taken_are_never_missed_silently(
+    nursery: trio.Nursery, autojump_clock: object, break_codec: Callable[[int], None]
+) -> None:
+    """Changes go down with the parser, and the book is right all the same."""
+
+    async def act(visit: Visit) -> None:
+        async def burst() -> None:
+            await trio.sleep(5.25)
+            for number in range(1, 501):
+                if number == 100:
+                    break_codec(1)
+                await visit.send(visit.server.books.change(YES, f"0.{100 + number}", str(number)))
+
+        visit.nursery.start_soon(burst)
+        await serve(tick_seconds=None)(visit)
+
+    server = ScriptedServer(nursery, act)
+    async with running(server) as run:
+        await run.until(lambda: run.of(ActorRestarted))
+        await run.all_live(seconds=5.0)
+        await run.check_books()
+        assert len(server.books.levels(YES)["bids"]) > 400
+        assert run.downs == []
+
+
+async def test_five_crashes_are_borne_by_the_feed_on_one_socket(
+    nursery: trio.Nursery, autojump_clock: object, break_codec: Callable[[int], None]
+) -> None:
+    server = ScriptedServer(nursery, serve())
+    async with running(server) as run:
+        await run.all_live()
+        for _ in range(5):
+            break_codec(1)
+            await trio.sleep(6)
+        await run.all_live()
+        await run.check_books()
+        assert len(server.visits) == 1

@@ -1,0 +1,226 @@
+"""The REST client against servers that fail in every way: all of it becomes RestFailed."""
+
+import gzip
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+from attrs import evolve
+
+from polyactors.errors import RestFailed, UsageError
+from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient, check_url
+from polyactors.transport import Network
+from tests.actors.scripted_server import NO, SETTINGS, YES, Books
+
+BOOKS = Books((YES, NO))
+Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+
+
+def client(handler: Handler, **settings: Any) -> RestClient:
+    network = Network(http_transport=lambda: httpx2.MockTransport(handler))
+    return RestClient(evolve(SETTINGS, **settings), network)
+
+
+def says(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(status, content=body, headers=headers)
+
+    return handler
+
+
+def raises(error: Exception) -> Handler:
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        raise error
+
+    return handler
+
+
+def streams(make: Callable[[], AsyncIterator[bytes]]) -> Handler:
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, content=make())
+
+    return handler
+
+
+async def drip() -> AsyncIterator[bytes]:
+    while True:
+        await trio.sleep(1.0)
+        yield b" "
+
+
+async def pour() -> AsyncIterator[bytes]:
+    while True:
+        await trio.lowlevel.checkpoint()
+        yield b" " * 2**20
+
+
+async def break_off() -> AsyncIterator[bytes]:
+    yield b"[{"
+    raise httpx2.RemoteProtocolError("peer closed connection without sending complete body")
+
+
+async def hang(request: httpx2.Request) -> httpx2.Response:
+    await trio.sleep_forever()
+    raise AssertionError
+
+
+FAILURES = [
+    (says(500, b"oops"), "HTTP 500"),
+    (says(503), "HTTP 503"),
+    (says(429, b"slow down"), "HTTP 429"),
+    (says(403), "HTTP 403"),
+    (says(204), "HTTP 204"),
+    (says(200, b"<html>"), ""),
+    (says(200, b""), ""),
+    (says(200, b"\xff\xfe\x00"), ""),
+    (says(200, b'"text"'), ""),
+    (says(200, b"[" * 100_000), ""),
+    (says(200, b"not gzip", **{"content-encoding": "gzip"}), ""),
+    (says(301, b"", location="http://clob.test/books"), "redirects"),
+    (says(301, b"", location="ftp://elsewhere.test/"), ""),
+    (raises(httpx2.ConnectError("refused")), "refused"),
+    (raises(httpx2.ConnectTimeout("")), "ConnectTimeout"),
+    (raises(httpx2.ReadError("reset by peer")), "reset by peer"),
+    (raises(httpx2.RemoteProtocolError("illegal status line")), "illegal"),
+    (raises(OSError(101, "Network is unreachable")), "unreachable"),
+    (hang, "no answer within 10 s"),
+    (streams(drip), "no answer within 10 s"),
+    (streams(pour), "more than"),
+    (streams(break_off), "peer closed"),
+]
+
+
+@pytest.mark.parametrize(("handler", "words"), FAILURES)
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda rest: rest.fetch_books([YES]),
+        lambda rest: rest.fetch_book(YES),
+        lambda rest: rest.fetch_markets({"closed": "false"}),
+        lambda rest: rest.fetch_event_markets("slug"),
+    ],
+    ids=["books", "book", "markets", "event"],
+)
+async def test_every_failure_becomes_one_sentence_in_time(
+    autojump_clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+    handler: Handler,
+    words: str,
+    ask: Callable[[RestClient], Awaitable[object]],
+) -> None:
+    monkeypatch.setattr("polyactors.rest.ANSWER_BYTES_MAX", 4 * 2**20)
+    start = trio.current_time()
+    async with client(handler) as rest:
+        with pytest.raises(RestFailed) as caught:
+            await ask(rest)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert str(caught.value)
+    assert trio.current_time() - start <= 10.0
+
+
+async def test_books_come_by_token_and_unknown_ones_are_left_out() -> None:
+    seen: list[httpx2.Request] = []
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        seen.append(request)
+        return httpx2.Response(200, json=[BOOKS.rest_book(YES)])
+
+    async with client(handler, clob_url="http://clob.test/") as rest:
+        books = await rest.fetch_books([YES, NO])
+    assert list(books) == [YES]
+    assert books[YES].neg_risk is False
+    assert str(seen[0].url) == "http://clob.test/books"
+    assert seen[0].headers["content-type"] == "application/json"
+    assert json.loads(seen[0].content) == [{"token_id": YES}, {"token_id": NO}]
+
+
+async def test_one_bad_book_does_not_lose_the_others() -> None:
+    body = json.dumps([{"asset_id": NO}, 7, BOOKS.rest_book(YES)]).encode()
+    async with client(says(200, body)) as rest:
+        assert list(await rest.fetch_books([YES, NO])) == [YES]
+
+
+async def test_no_more_tokens_are_asked_for_than_a_request_takes() -> None:
+    async with client(says()) as rest:
+        with pytest.raises(AssertionError):
+            await rest.fetch_books([str(n) for n in range(BOOKS_PER_REQUEST_MAX + 1)])
+
+
+async def test_a_404_of_one_book_is_an_unknown_token() -> None:
+    async with client(says(404, b'{"error":"No orderbook exists"}')) as rest:
+        assert await rest.fetch_book(YES) is None
+        with pytest.raises(RestFailed):  # of the listing's path it is a fault
+            await rest.fetch_books([YES])
+        with pytest.raises(RestFailed):
+            await rest.fetch_markets({})
+        assert await rest.fetch_event_markets("slug") == ()
+
+
+async def test_the_book_of_another_token_is_no_answer() -> None:
+    async with client(says(200, json.dumps(BOOKS.rest_book(NO)).encode())) as rest:
+        with pytest.raises(RestFailed, match=f"asked for {YES}, got {NO}"):
+            await rest.fetch_book(YES)
+
+
+async def test_compressed_answers_and_redirects_are_followed() -> None:
+    body = gzip.compress(json.dumps(BOOKS.rest_book(YES)).encode())
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        if request.url.host == "clob.test":
+            location = str(request.url.copy_with(host="moved.test"))
+            return httpx2.Response(307, headers={"location": location})
+        return httpx2.Response(200, content=body, headers={"content-encoding": "gzip"})
+
+    async with client(handler) as rest:
+        book = await rest.fetch_book(YES)
+    assert book is not None
+    assert book.token == YES
+
+
+async def test_a_small_answer_that_unpacks_to_too_much_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("polyactors.rest.ANSWER_BYTES_MAX", 2**20)
+    bomb = gzip.compress(b" " * 16 * 2**20)
+    async with client(says(200, bomb, **{"content-encoding": "gzip"})) as rest:
+        with pytest.raises(RestFailed, match="more than"):
+            await rest.fetch_book(YES)
+
+
+async def test_a_refused_connection_fails_at_once() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port: int = closed.getsockname()[1]
+    settings = evolve(SETTINGS, clob_url=f"http://127.0.0.1:{port}")
+    async with RestClient(settings, Network()) as rest:
+        with pytest.raises(RestFailed, match=str(port)):
+            await rest.fetch_book(YES)
+
+
+async def test_a_cancelled_request_ends_at_once_and_the_client_can_be_used_again(
+    autojump_clock: object,
+) -> None:
+    answers: list[Handler] = [hang, says(200, json.dumps(BOOKS.rest_book(YES)).encode())]
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        return await answers.pop(0)(request)
+
+    async with client(handler) as rest:
+        with trio.move_on_after(1.0) as scope:
+            await rest.fetch_book(YES)
+        assert scope.cancelled_caught
+        assert trio.current_time() == 1.0
+        assert await rest.fetch_book(YES) is not None
+
+
+@pytest.mark.parametrize(
+    "url", ["", "clob.test", "ftp://clob.test", "http://", "http://h:port", "http://[::1"]
+)
+def test_a_wrong_url_is_the_users_mistake(url: str) -> None:
+    with pytest.raises(UsageError, match="clob_url"):
+        check_url("clob_url", url)

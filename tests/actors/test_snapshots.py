@@ -1,0 +1,456 @@
+"""A book that never comes: asked for again, then fetched by REST and spliced in exactly."""
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx2
+import pytest
+import trio
+
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.events import ActorRestarted, BookUpdated
+from polyactors.snapshots import SINGLE_REQUESTS_MAX
+from tests.actors.scripted_server import (
+    NO,
+    YES,
+    Act,
+    Books,
+    Rest,
+    Run,
+    ScriptedServer,
+    Visit,
+    running,
+    serve,
+)
+
+LIVE = [(TrustState.SYNCING, None), (TrustState.LIVE, None)]
+NEVER_DELIVERED = [
+    (TrustState.SYNCING, None),
+    (TrustState.STALE, StaleReason.NEVER_DELIVERED),
+    (TrustState.SYNCING, None),
+]
+Answer = Callable[[httpx2.Request, Books], Awaitable[httpx2.Response]]
+
+
+class ScriptedRest:
+    """A REST side that gives one answer after the other, and good ones after those."""
+
+    def __init__(self, books: Books, *answers: Answer, unknown: tuple[str, ...] = ()) -> None:
+        self.requests: list[tuple[float, str, list[str]]] = []
+        """(time, path, tokens)"""
+        self._books = books
+        self._answers = list(answers)
+        self._unknown = unknown
+
+    async def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append((trio.current_time(), request.url.path, asked(request)))
+        if self._answers:
+            return await self._answers.pop(0)(request, self._books)
+        return await good(request, self._books, self._unknown)
+
+
+def asked(request: httpx2.Request) -> list[str]:
+    if request.method == "POST":
+        return [item["token_id"] for item in json.loads(request.content)]
+    return [request.url.params["token_id"]]
+
+
+async def good(
+    request: httpx2.Request, books: Books, unknown: tuple[str, ...] = ()
+) -> httpx2.Response:
+    known = [token for token in asked(request) if token not in unknown]
+    if request.method == "POST":
+        return httpx2.Response(200, json=[books.rest_book(token) for token in known])
+    if not known:
+        return httpx2.Response(404, json={"error": "No orderbook exists for the requested token"})
+    return httpx2.Response(200, json=books.rest_book(known[0]))
+
+
+def says(status: int, body: bytes) -> Answer:
+    async def answer(request: httpx2.Request, books: Books) -> httpx2.Response:
+        return httpx2.Response(status, content=body)
+
+    return answer
+
+
+def late(seconds: float) -> Answer:
+    """The answer is made at once, and comes late: as from a throttled server."""
+
+    async def answer(request: httpx2.Request, books: Books) -> httpx2.Response:
+        response = await good(request, books)
+        await trio.sleep(seconds)
+        return response
+
+    return answer
+
+
+def slow(seconds: float) -> Answer:
+    async def answer(request: httpx2.Request, books: Books) -> httpx2.Response:
+        await trio.sleep(seconds)
+        return await good(request, books)
+
+    return answer
+
+
+async def dripping(request: httpx2.Request, books: Books) -> httpx2.Response:
+    async def drip() -> Any:
+        while True:
+            await trio.sleep(1.0)
+            yield b" "
+
+    return httpx2.Response(200, content=drip())
+
+
+async def huge(request: httpx2.Request, books: Books) -> httpx2.Response:
+    async def pour() -> Any:
+        while True:
+            await trio.lowlevel.checkpoint()
+            yield b" " * 2**20
+
+    return httpx2.Response(200, content=pour())
+
+
+async def breaks(request: httpx2.Request, books: Books) -> httpx2.Response:
+    raise httpx2.ReadError("connection reset by peer")
+
+
+async def test_a_missing_first_book_is_redriven_after_its_deadline(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def forgetful(visit: Visit) -> None:
+        """Forgets the first book of NO, and sends it when asked again."""
+        await visit.subscription()
+        await visit.send([visit.server.books.snapshot(YES)])
+        while True:
+            text = await visit.receive()
+            if text == "PING":
+                await visit.send("PONG")
+            elif NO in visit.note(json.loads(text)):
+                await visit.send([visit.server.books.snapshot(NO)])
+
+    server = ScriptedServer(nursery, forgetful)
+    async with running(server) as run:
+        await run.all_live()
+        assert trio.current_time() == pytest.approx(10.0)
+        await run.check_books()
+        assert run.path_of(YES) == LIVE
+        assert run.path_of(NO) == [*NEVER_DELIVERED, (TrustState.LIVE, None)]
+        redrive = [(at, text) for at, text in server.visits[0].received if "operation" in text]
+        assert [at for at, _ in redrive] == pytest.approx([10.0, 10.0])
+        first, second = [json.loads(text) for _, text in redrive]
+        assert (first["operation"], first["assets_ids"]) == ("unsubscribe", [NO])
+        assert (second["operation"], second["assets_ids"]) == ("subscribe", [NO])
+
+
+async def test_a_book_that_never_comes_is_fetched_and_spliced_into_the_changes(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, serve(withheld=[NO]))
+    rest = ScriptedRest(server.books)
+    async with running(server, rest=rest) as run:
+        await run.all_live()
+        assert trio.current_time() == pytest.approx(20.0)
+        assert rest.requests == [(pytest.approx(20.0), "/books", [NO])]
+        assert [event.cause for event in run.of(BookUpdated) if event.token == NO][0] == "rest"
+        await run.check_books()
+        await trio.sleep(60)
+        await run.check_books()
+        assert run.path_of(NO) == [*NEVER_DELIVERED, (TrustState.LIVE, None)]
+        assert run.path_of(YES) == LIVE
+        # The exchange's own hash bore the spliced book out.
+        assert run.service.statistics.groups_hash_ok == 1
+        assert run.service.statistics.desyncs == 0
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [says(500, b"oops")],
+        [says(503, b"")],
+        [says(429, b"slow down")],
+        [says(404, b"{}")],
+        [says(200, b"not JSON")],
+        [says(200, b"")],
+        [says(200, b'{"error":"no"}')],
+        [says(200, b"[1, null, {}]")],
+        [says(200, b"\xff\xfe")],
+        [says(301, b"")],
+        [breaks],
+        [huge],
+        [dripping],
+        [slow(1e6)],
+        [slow(9.5)],
+        [says(200, b"[]"), says(500, b"")],
+        [says(200, b"[]"), says(200, b"not JSON")],
+        [says(200, b"[]"), slow(1e6)],
+        [says(500, b"")] * 5,
+    ],
+    ids=str,
+)
+async def test_whatever_rest_answers_the_book_comes_right_in_the_end(
+    nursery: trio.Nursery,
+    autojump_clock: object,
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[Answer],
+) -> None:
+    monkeypatch.setattr("polyactors.rest.ANSWER_BYTES_MAX", 4 * 2**20)
+    server = ScriptedServer(nursery, serve(withheld=[NO]))
+    rest = ScriptedRest(server.books, *answers)
+    async with running(server, rest=rest) as run:
+        await run.all_live(seconds=400.0)
+        await run.check_books()
+        await trio.sleep(30)
+        await run.check_books()
+        assert run.path_of(YES) == LIVE
+        assert run.of(ActorRestarted) == []
+        assert len(rest.requests) == len(answers) + (answers[0] not in GOOD_AT_ONCE)
+
+
+GOOD_AT_ONCE: tuple[Answer, ...] = ()
+
+
+async def test_a_rest_book_from_before_the_changes_that_we_hold_is_refused(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, serve(withheld=[NO]))
+    old = server.books.rest_book(NO)
+
+    async def stale(request: httpx2.Request, books: Books) -> httpx2.Response:
+        return httpx2.Response(200, json=[old])
+
+    rest = ScriptedRest(server.books, stale, stale)
+    async with running(server, rest=rest) as run:
+        await run.all_live(seconds=400.0)
+        assert len(rest.requests) == 3
+        await run.check_books()
+        assert run.path_of(NO)[-1] == (TrustState.LIVE, None)
+        assert (TrustState.LIVE, None) not in run.path_of(NO)[:-1]
+
+
+async def test_a_rest_book_that_is_ahead_of_the_stream_waits_for_it(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    """The server makes changes that it sends 3 s later; REST has them at once."""
+
+    async def behind(visit: Visit) -> None:
+        async def tick() -> None:
+            number = 0
+            async with trio.open_nursery() as under_way:
+                while True:
+                    await trio.sleep(0.5)
+                    number += 1
+                    for token in (YES, NO):
+                        change = visit.server.books.change(token, f"0.{10 + number % 40}", "5")
+                        under_way.start_soon(deliver, change)
+
+        async def deliver(change: dict[str, Any]) -> None:
+            await trio.sleep(3.0)
+            await visit.send(change)
+
+        visit.nursery.start_soon(tick)
+        await serve(tick_seconds=None, withheld=[NO])(visit)
+
+    server = ScriptedServer(nursery, behind)
+    rest = ScriptedRest(server.books)
+    async with running(server, rest=rest) as run:
+        await run.until(lambda: run.state(NO) is TrustState.LIVE)
+        at_once = run.service.book(NO).to_wire()
+        assert at_once == server.books.levels(NO), "REST's book is ahead: nothing to apply yet"
+        seen: list[Any] = []
+        for _ in range(30):
+            await trio.sleep(0.5)
+            seen.append(run.service.book(NO).to_wire())
+        # It never fell back to a level of the past, and goes on with what is new.
+        assert all(len(book["bids"]) >= len(at_once["bids"]) for book in seen)
+        assert len(seen[-1]["bids"]) > len(at_once["bids"])
+        assert run.path_of(NO) == [*NEVER_DELIVERED, (TrustState.LIVE, None)]
+        assert run.service.statistics.desyncs == 0
+
+
+async def test_a_rest_answer_that_comes_late_is_spliced_at_its_own_moment(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, serve(withheld=[NO], tick_seconds=0.3))
+    rest = ScriptedRest(server.books, late(8.0))
+    async with running(server, rest=rest) as run:
+        await run.all_live()
+        assert trio.current_time() == pytest.approx(28.0)
+        await run.check_books()
+        assert len(rest.requests) == 1
+
+
+async def test_a_book_that_comes_by_itself_while_rest_hangs_is_taken_and_rest_is_not(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def act(visit: Visit) -> None:
+        async def dump_late() -> None:
+            await trio.sleep(22.5)
+            await visit.send(visit.server.books.snapshot(NO))
+
+        visit.nursery.start_soon(dump_late)
+        await serve(withheld=[NO])(visit)
+
+    server = ScriptedServer(nursery, act)
+    rest = ScriptedRest(server.books, late(6.0))
+    async with running(server, rest=rest) as run:
+        await run.all_live()
+        assert trio.current_time() == pytest.approx(22.5)
+        await trio.sleep(30)
+        await run.check_books()
+        assert {event.cause for event in run.of(BookUpdated)} == {"snapshot", "delta"}
+
+
+async def test_a_session_that_ends_while_rest_is_asked_takes_its_question_along(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, serve(withheld=[NO], seconds=23.0), serve())
+    rest = ScriptedRest(server.books, late(9.0))
+    async with running(server, rest=rest) as run:
+        await trio.sleep(60)
+        await run.check_books()
+        assert "rest" not in {event.cause for event in run.of(BookUpdated)}
+        assert len(rest.requests) == 1
+
+
+async def test_a_token_that_rest_does_not_know_is_stale_and_left_alone(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def act(visit: Visit) -> None:
+        async def list_it() -> None:
+            await trio.sleep(300.0)
+            await visit.send(visit.server.books.snapshot(NO))
+
+        visit.nursery.start_soon(list_it)
+        await serve(withheld=[NO])(visit)
+
+    server = ScriptedServer(nursery, act)
+    rest = ScriptedRest(server.books, unknown=(NO,))
+    async with running(server, rest=rest) as run:
+        await trio.sleep(290)
+        assert [path for _, path, _ in rest.requests] == ["/books", "/book"]
+        assert run.path_of(NO) == [*NEVER_DELIVERED, (TrustState.STALE, StaleReason.UNKNOWN_TOKEN)]
+        assert run.path_of(YES) == LIVE
+        await trio.sleep(20)  # a book is the better witness
+        assert run.state(NO) is TrustState.LIVE
+        await run.check_books()
+
+
+async def test_a_book_of_another_token_is_not_adopted(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def confused(request: httpx2.Request, books: Books) -> httpx2.Response:
+        book = books.rest_book(YES)
+        return httpx2.Response(200, json=[book] if request.method == "POST" else book)
+
+    server = ScriptedServer(nursery, serve(withheld=[NO]))
+    rest = ScriptedRest(server.books, confused, confused)
+    async with running(server, rest=rest) as run:
+        await run.until(lambda: len(rest.requests) == 2)
+        await trio.sleep(1.0)
+        assert run.state(NO) is TrustState.SYNCING
+        await run.all_live()
+        await run.check_books()
+
+
+async def test_without_rest_the_others_live_and_the_redrives_back_off(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, serve(withheld=[NO]))
+    async with running(server) as run:
+        await trio.sleep(600)
+        assert run.path_of(YES) == LIVE
+        assert run.state(NO) is not TrustState.LIVE
+        redrives = [f for f in server.visits[0].frames if f.get("operation") == "subscribe"]
+        assert 10 <= len(redrives) <= 30
+        assert run.downs == []
+        assert run.of(ActorRestarted) == []
+
+
+async def test_the_books_that_rest_has_are_not_held_back_by_those_that_it_has_not(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    tokens = [str(number) for number in range(1, 101)]
+    unknown = tuple(tokens[:50])
+    server = ScriptedServer(nursery, serve(withheld=tokens, tick_seconds=3.0), tokens=tokens)
+    rest = ScriptedRest(server.books, unknown=unknown)
+
+    async def reluctant(request: httpx2.Request) -> httpx2.Response:
+        if request.method == "GET":
+            await trio.sleep(9.0)
+        return await rest(request)
+
+    async with running(server, rest=reluctant) as run:
+        await run.until(lambda: run.service.states()["LIVE"] == 50)
+        assert trio.current_time() == pytest.approx(20.0)
+
+
+async def test_a_lookup_that_fails_loses_no_book_and_ends_the_lookups_of_its_batch(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    tokens = [str(number) for number in range(1, 11)]
+    server = ScriptedServer(nursery, serve(withheld=tokens), tokens=tokens)
+    lookups = 0
+
+    async def rest(request: httpx2.Request) -> httpx2.Response:
+        nonlocal lookups
+        if request.method == "POST":
+            return await good(request, server.books, unknown=("3", "4", "5"))
+        lookups += 1
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async with running(server, rest=rest) as run:
+        await run.until(lambda: run.service.states()["LIVE"] == 7)
+        assert trio.current_time() == pytest.approx(20.0)
+        await trio.sleep(10.5)
+        assert lookups == 1
+        assert run.of(ActorRestarted) == []
+
+
+async def test_only_so_many_tokens_are_looked_up_one_by_one(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    tokens = [str(number) for number in range(1, 101)]
+    server = ScriptedServer(nursery, serve(withheld=tokens), tokens=tokens)
+    rest = ScriptedRest(server.books, unknown=tuple(tokens))
+    async with running(server, rest=rest) as run:
+        await trio.sleep(29.9)
+        paths = [path for _, path, _ in rest.requests]
+        assert paths.count("/book") == SINGLE_REQUESTS_MAX
+        assert unknown_of(run) == SINGLE_REQUESTS_MAX
+        times = [at for at, _, _ in rest.requests]
+        assert all(after - before > 0.2 for before, after in zip(times, times[1:], strict=False))
+        await run.until(lambda: unknown_of(run) == 100, seconds=600.0)
+
+
+def unknown_of(run: Run) -> int:
+    return sum(
+        run.service.trust(token).reason is StaleReason.UNKNOWN_TOKEN for token in run.service.tokens
+    )
+
+
+async def test_questions_of_several_feeds_go_out_in_one_request(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    withheld: Act = serve(withheld=[YES, NO])
+    server = ScriptedServer(nursery, withheld)
+    rest = ScriptedRest(server.books, slow(5.0))
+    async with running(server, rest=rest, tokens_per_connection=1) as run:
+        await run.all_live()
+        await run.check_books()
+        assert [path for _, path, _ in rest.requests] == ["/books"] * len(rest.requests)
+        assert len(rest.requests) <= 2
+
+
+async def test_a_rest_side_is_never_asked_for_what_the_stream_delivers(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    async def forbidden(request: httpx2.Request) -> httpx2.Response:
+        raise AssertionError(f"asked for {request.url}")
+
+    rest: Rest = forbidden
+    server = ScriptedServer(nursery, serve(seconds=30), serve())
+    async with running(server, rest=rest) as run:
+        await trio.sleep(120)
+        await run.check_books()
