@@ -128,8 +128,9 @@ class RestClient:
     ) -> bytes | None:
         """The body of a 200, None for a 404."""
         headers = {"content-type": "application/json"} if body is not None else None
+        answer = bytearray()
         try:
-            with trio.fail_after(self._timeout_seconds):
+            with trio.fail_after(self._timeout_seconds) as scope:
                 async with self._client.stream(
                     method, url, params=params, content=body, headers=headers
                 ) as response:
@@ -137,13 +138,18 @@ class RestClient:
                         return None
                     if response.status_code != 200:
                         raise RestFailed(f"{url}: HTTP {response.status_code}")
-                    answer = bytearray()
                     async for chunk in response.aiter_bytes():
-                        answer += chunk
-                        if len(answer) > ANSWER_BYTES_MAX:
-                            raise RestFailed(f"{url}: more than {ANSWER_BYTES_MAX} bytes")
-                    return bytes(answer)
+                        if len(answer) <= ANSWER_BYTES_MAX:
+                            answer += chunk
+                        else:
+                            # Not raised here: that would leave httpx's generators unfinished.
+                            scope.cancel(reason="the answer is too long")
+            if len(answer) > ANSWER_BYTES_MAX:
+                raise RestFailed(f"{url}: more than {ANSWER_BYTES_MAX} bytes")
+            return bytes(answer)
         except trio.TooSlowError:
+            if len(answer) > ANSWER_BYTES_MAX:
+                raise RestFailed(f"{url}: more than {ANSWER_BYTES_MAX} bytes") from None
             raise RestFailed(f"{url}: no answer within {self._timeout_seconds:g} s") from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
             raise RestFailed(f"{url}: {str(error) or type(error).__name__}") from None

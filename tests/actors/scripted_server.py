@@ -391,7 +391,12 @@ def write_after_dump(*data: bytes) -> Act:
 
 
 def frame_bytes(
-    opcode: int, payload: bytes = b"", *, final: bool = True, reserved: int = 0, masked: bool = False
+    opcode: int,
+    payload: bytes = b"",
+    *,
+    final: bool = True,
+    reserved: int = 0,
+    masked: bool = False,
 ) -> bytes:
     """A WebSocket frame (RFC 6455 section 5.2). `reserved`: the three reserved bits, 0 to 7."""
     head = bytes([(0x80 if final else 0) | reserved << 4 | opcode])

@@ -10,13 +10,6 @@ import httpx2
 import pytest
 import trio
 import trio.testing
-
-from polyactors.book.trust import StaleReason, TrustState
-from polyactors.events import ActorRestarted, BookUpdated, FeedDown, FeedUp, Gap, TrustChanged
-from polyactors.heartbeat import Pulse
-from polyactors.protocol.codec import MarketCodec
-from polyactors.protocol.events import Decoded
-from polyactors.shard import BookShard
 from tests.actors.scripted_server import (
     NO,
     YES,
@@ -36,6 +29,13 @@ from tests.actors.scripted_server import (
     serve,
     write_after_dump,
 )
+
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.events import ActorRestarted, BookUpdated, FeedDown, FeedUp, Gap, TrustChanged
+from polyactors.heartbeat import Pulse
+from polyactors.protocol.codec import MarketCodec
+from polyactors.protocol.events import Decoded
+from polyactors.shard import BookShard
 
 FRAME_BYTES_MAX = 100_000
 

@@ -7,14 +7,6 @@ from typing import Any
 import pytest
 import structlog.testing
 import trio
-
-from polyactors.book.trust import StaleReason, TrustState
-from polyactors.events import ActorRestarted, FeedDown, Gap, TrustChanged
-from polyactors.messages import Missed
-from polyactors.parser import UNREADABLE_PER_SESSION_MAX, parse_frames
-from polyactors.protocol.codec import MarketCodec
-from polyactors.protocol.events import BookSnapshot, Decoded, PriceChange
-from polyactors.statistics import Statistics
 from tests.actors.scripted_server import (
     MARKET,
     NO,
@@ -27,6 +19,14 @@ from tests.actors.scripted_server import (
     running,
     serve,
 )
+
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.events import ActorRestarted, FeedDown, Gap, TrustChanged
+from polyactors.messages import Missed
+from polyactors.parser import UNREADABLE_PER_SESSION_MAX, parse_frames
+from polyactors.protocol.codec import MarketCodec
+from polyactors.protocol.events import BookSnapshot, Decoded, PriceChange
+from polyactors.statistics import Statistics
 
 LIVE = [(TrustState.SYNCING, None), (TrustState.LIVE, None)]
 RESYNCED = [

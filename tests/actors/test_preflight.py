@@ -1,6 +1,6 @@
 """The look before the service starts: what exists, what does not, what cannot be known."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import asynccontextmanager
 
 import httpx2
@@ -18,7 +18,7 @@ from polyactors.venue.exchange import Venue
 from polyactors.venue.memory import memory_network
 
 SETTINGS = Settings(clob_url="http://clob.test", gamma_url="http://clob.test/gamma")
-Answer = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+Answer = Callable[[httpx2.Request], Coroutine[None, None, httpx2.Response]]
 
 
 @pytest.fixture
@@ -68,8 +68,8 @@ async def test_a_token_left_out_of_the_books_is_only_unknown_if_its_own_book_is(
     async def answer(request: httpx2.Request) -> httpx2.Response:
         if request.url.path == "/books":
             return httpx2.Response(200, json=[])
-        book = {"asset_id": "1", "market": "0x1", "timestamp": "1", "hash": "", "bids": []}
-        return httpx2.Response(200, json=book | {"asks": []})
+        book: dict[str, object] = {"asset_id": "1", "market": "0x1", "timestamp": "1", "hash": ""}
+        return httpx2.Response(200, json=book | {"bids": [], "asks": []})
 
     async with rest_that(answer) as rest:
         found = await preflight(Wanted(tokens=("1",)), rest, SETTINGS)

@@ -10,11 +10,11 @@ import httpx2
 import pytest
 import trio
 from attrs import evolve
+from tests.actors.scripted_server import NO, SETTINGS, YES, Books
 
 from polyactors.errors import RestFailed, UsageError
 from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient, check_url
 from polyactors.transport import Network
-from tests.actors.scripted_server import NO, SETTINGS, YES, Books
 
 BOOKS = Books((YES, NO))
 Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]

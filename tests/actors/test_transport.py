@@ -14,6 +14,17 @@ import trio
 import trio.testing
 import trio_websocket
 import trustme
+from tests.actors.scripted_server import (
+    Act,
+    ScriptedServer,
+    Visit,
+    answer,
+    deaf,
+    frame_bytes,
+    hang_up,
+    refuse,
+    say_nothing,
+)
 from wsproto import ConnectionType, WSConnection
 
 from polyactors.errors import SessionFailed, UsageError
@@ -27,17 +38,6 @@ from polyactors.transport import (
     connect_websocket,
     describe_connect_error,
     open_stream,
-)
-from tests.actors.scripted_server import (
-    Act,
-    ScriptedServer,
-    Visit,
-    answer,
-    deaf,
-    frame_bytes,
-    hang_up,
-    refuse,
-    say_nothing,
 )
 
 TARGET = Target.parse("ws://market.test/ws/market")
@@ -220,7 +220,11 @@ GAI = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
             "refused, unreachable",
         ),
         (OSError("no attempt was made"), "reset", "no attempt was made"),
-        (_raised(trio.BrokenResourceError(), ConnectionResetError(104, "by peer")), "reset", "by p"),
+        (
+            _raised(trio.BrokenResourceError(), ConnectionResetError(104, "by peer")),
+            "reset",
+            "by p",
+        ),
     ],
 )
 def test_an_error_is_told_by_what_stands_behind_it(

@@ -1,5 +1,7 @@
 """Every outcome of an incarnation becomes data; what is no outcome of it passes."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from random import Random
 from typing import Any
@@ -106,3 +108,26 @@ async def test_system_exit_among_errors_comes_out_and_is_no_crash() -> None:
         await root.run()
     assert [type(leaf) for leaf in leaves(caught.value)] == [SystemExit]
     assert root.children()[0].incarnation == 1
+
+
+async def test_dead_incarnation_gives_its_locals_back() -> None:
+    class Book:
+        pass
+
+    books: list[weakref.ref[Book]] = []
+
+    async def actor(ctx: Context[Any]) -> None:
+        book = Book()
+        books.append(weakref.ref(book))
+        ctx.ready()
+        if ctx.incarnation < 3:
+            raise ValueError("boom")
+        await ctx.stop_requested.wait()
+
+    root = Supervisor("root", [ChildSpec("a", lambda: actor)])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.run)
+        await wait_all_tasks_blocked()
+        gc.collect()
+        assert [book() is None for book in books] == [True, True, False]
+        root.stop()

@@ -416,9 +416,10 @@ async def test_a_client_that_takes_nothing_in_is_dropped(
     await client.subscribe_first(venue.tokens)
     venue.step(20)
     await trio.sleep(market_channel.SEND_SECONDS - 0.5)
-    assert len(venue.sessions) == 1
+    (session,) = venue.sessions.values()
     await trio.sleep(1)
     assert venue.sessions == {}
+    assert session.end == "too slow"
 
 
 async def test_the_frames_that_wait_for_a_slow_client_are_limited(

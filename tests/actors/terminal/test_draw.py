@@ -1,0 +1,167 @@
+"""The live view's pictures, as text, on terminals of many sizes."""
+
+from collections.abc import Sequence
+from decimal import Decimal
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from polyactors.book.orderbook import Level
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.service import FeedStatus
+from polyactors.terminal.draw import HINT, compact, draw, rows_max
+from polyactors.terminal.news import News, Tone
+from polyactors.terminal.screen import Row, Screen
+
+BID = Level(Decimal("0.8"), Decimal("378.79"))
+ASK = Level(Decimal("0.851"), Decimal(1020))
+
+
+def row(name: str = "Yes · Will it rain?", **more: object) -> Row:
+    values: dict[str, object] = {
+        "name": name,
+        "feed": "feed-0",
+        "state": TrustState.LIVE,
+        "reason": None,
+        "best_bid": BID,
+        "best_ask": ASK,
+        "spread": Decimal("0.051"),
+        "bids": 13,
+        "asks": 10,
+        "age_seconds": 0.12,
+    }
+    return Row(**(values | more))  # type: ignore[arg-type]
+
+
+STALE = row(
+    "No · Will it rain?", state=TrustState.STALE, reason=StaleReason.DISCONNECTED, age_seconds=61.0
+)
+EMPTY = row(
+    "8910…4242",
+    state=TrustState.EMPTY,
+    best_bid=None,
+    best_ask=None,
+    spread=None,
+    bids=0,
+    asks=0,
+    age_seconds=None,
+)
+UP = FeedStatus("feed-0", 3, None, 2, 2, 100)
+DOWN = FeedStatus("feed-1", None, "handshake_429", 1, 0, 0)
+
+
+def screen(
+    rows: Sequence[Row] = (row(), STALE, EMPTY),
+    feeds: Sequence[FeedStatus] = (UP, DOWN),
+    news: int = 3,
+    followed: int = 3,
+) -> Screen:
+    return Screen(
+        title="polyactors test",
+        elapsed_seconds=83.0,
+        feeds=tuple(feeds),
+        states={"LIVE": followed - 2, "STALE": 1, "EMPTY": 1} if followed else {},
+        restarts=3,
+        messages_per_second=1234.56,
+        rows=tuple(rows),
+        news=tuple(News(n * 10**9, f"news {n}", Tone.PLAIN) for n in range(news)),
+    )
+
+
+def picture(shown: Screen, width: int, height: int = 24) -> list[str]:
+    console = Console(width=width, height=height, record=True, color_system=None, quiet=True)
+    console.print(draw(shown, width, height))
+    return console.export_text().splitlines()
+
+
+@pytest.mark.parametrize("width", [60, 100, 160])
+def test_the_essentials_stand_there_at_every_width(width: int) -> None:
+    lines = picture(screen(), width)
+    assert lines[0].startswith("polyactors test   up 01:23   1,234.6 messages/s   3 restarts")
+    assert lines[1].startswith("books 1 LIVE  1 STALE  1 EMPTY   feeds 1/2 up; ")
+    live = next(line for line in lines if line.startswith("Yes · Will it rain?"))
+    stale = next(line for line in lines if line.startswith("No · Will it rain?"))
+    empty = next(line for line in lines if line.startswith("8910…4242"))
+    assert [word in live for word in ("0.80", "0.851", "0.1s", "LIVE")] == [True] * 4
+    assert "STALE" in stale
+    assert "61s" in stale
+    assert empty.split()[-1] == "EMPTY"
+    assert "-" in empty
+    assert lines[-1].strip() == HINT
+    assert any(line.strip().endswith("news 2") for line in lines)
+
+
+def test_wider_terminals_show_more() -> None:
+    shown = {width: "\n".join(picture(screen(), width)) for width in (45, 60, 72, 84, 100, 160)}
+    for words, from_width in [
+        (("AGE",), 60),
+        (("SPREAD", "0.051"), 72),
+        (("LEVELS", "13/10", "STALE disconnected"), 84),
+        (("SIZE", "378.79", "1,020"), 100),
+        (("FEED", "feed-0"), 160),
+    ]:
+        for width, text in shown.items():
+            assert all(word in text for word in words) == (width >= from_width), (words, width)
+
+
+def test_a_feed_that_is_down_says_why() -> None:
+    assert "feed-1 down: handshake_429" in picture(screen(), 100)[1]
+
+
+def test_before_anything_is_known_it_says_so() -> None:
+    lines = picture(screen((), (), 0, 0), 100)
+    assert lines[1].strip() == "books none yet   feeds none yet"
+
+
+def test_tokens_without_a_row_are_counted() -> None:
+    lines = picture(screen(followed=1234), 80)
+    assert any(line.strip() == "… and 1,231 more tokens" for line in lines)
+
+
+@given(
+    width=st.integers(1, 250),
+    height=st.integers(1, 80),
+    tokens=st.integers(0, 60),
+    news=st.integers(0, 100),
+)
+def test_it_fits_any_terminal(width: int, height: int, tokens: int, news: int) -> None:
+    fitting = min(tokens, rows_max(height))
+    rows = [row(f"{number} · " + "question " * 12) for number in range(fitting)]
+    shown = screen(rows, news=news, followed=max(tokens, 2))
+    console = Console(width=width, height=height)
+    lines = console.render_lines(draw(shown, width, height), pad=False)
+    assert all(sum(segment.cell_length for segment in line) <= width for line in lines)
+    if height >= 8:
+        assert len(lines) == height
+    assert (
+        "".join(segment.text for segment in lines[-1]).strip()[:4] == HINT[: min(4, width)][:4]
+        or width < 4
+    )
+
+
+def test_more_lines_never_show_fewer_tokens() -> None:
+    fitting = [rows_max(height) for height in range(1, 100)]
+    assert fitting[0] == 0
+    assert all(less <= more for less, more in pairwise(fitting))
+    assert fitting[-1] > 70
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [
+        ("0.5", "0.5"),
+        ("100", "100"),
+        ("12.50", "12.5"),
+        ("999.99", "999.99"),
+        ("1020.4", "1,020"),
+        ("99999", "99,999"),
+        ("126680", "126.7k"),
+        ("3100000", "3.1M"),
+        ("2000000000", "2.0G"),
+    ],
+)
+def test_sizes_are_short(size: str, text: str) -> None:
+    assert compact(Decimal(size)) == text

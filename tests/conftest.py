@@ -1,0 +1,24 @@
+"""What tests of more than one folder share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_captures() -> Path:
+    """The folder of real recorded frames, which are not ours to publish.
+
+    It is `captures` of what POLYACTORS_SHARED names, or of the checkout's sibling `shared`.
+    Where it is absent a test is skipped, unless POLYACTORS_REQUIRE_CAPTURES is set: a machine
+    that should have the captures must not skip in silence.
+    """
+    beside = Path(__file__).resolve().parents[2] / "shared"
+    captures = Path(os.environ.get("POLYACTORS_SHARED") or beside) / "captures"
+    if not captures.is_dir():
+        reason = "the captures of the live exchange are not on this machine"
+        if os.environ.get("POLYACTORS_REQUIRE_CAPTURES"):
+            pytest.fail(f"{reason}, and POLYACTORS_REQUIRE_CAPTURES is set")
+        pytest.skip(reason)
+    return captures

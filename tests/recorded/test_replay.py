@@ -1,0 +1,294 @@
+"""Recorded frames through the real parser and book actors."""
+
+import gzip
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from polyactors.errors import UsageError
+from polyactors.replay import LINES_PER_BATCH, ReplayReport, replay_files
+from polyactors.venue import wire
+from polyactors.venue.exchange import Venue
+
+ASK_CANCELLATION = "market/capture_2026-09-11_ask_cancellation.jsonl"
+FRAMES_2026_08 = "market/frames_live_2026-08-14.jsonl"
+YES = "89103662922399853582210727094555628545682161257465140653230183411405552444242"
+NO = "81991637217769173167120472548201162753479510171986166836308777400146642216229"
+BAD_LINE = b"<html>502 Bad Gateway</html>\n"
+
+
+@pytest.fixture
+def capture(shared_captures: Path) -> Path:
+    return shared_captures / ASK_CANCELLATION
+
+
+def compressed(path: Path, data: bytes, *, pieces: int = 1) -> Path:
+    """Written as the suffix says, in so many gzip members or zstd frames."""
+    size = -(-len(data) // pieces)
+    with path.open("wb") as file:
+        for start in range(0, len(data), size):
+            file.write(_packed(path.suffix, data[start : start + size]))
+    return path
+
+
+def _packed(suffix: str, data: bytes) -> bytes:
+    if suffix == ".gz":
+        return gzip.compress(data)
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+
+        return zstd.compress(data)
+    import zstandard
+
+    return zstandard.ZstdCompressor().compress(data)
+
+
+async def replay(*paths: Path) -> tuple[ReplayReport, list[tuple[str, int]]]:
+    bad: list[tuple[str, int]] = []
+    report = await replay_files(
+        [str(path) for path in paths],
+        on_bad_line=lambda path, line, why: bad.append((Path(path).name, line)),
+    )
+    return report, bad
+
+
+async def refused(*paths: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        await replay(*paths)
+    text = str(caught.value)
+    assert "\n" not in text
+    assert str(paths[-1]) in text
+    return text
+
+
+def venue_frames(steps: int = 3, **more: Any) -> list[bytes]:
+    """What a subscriber of all tokens of the embedded exchange receives."""
+    time_ms = 1_700_000_000_000
+
+    def now_ms() -> int:
+        nonlocal time_ms
+        time_ms += 7
+        return time_ms
+
+    venue = Venue(rate=0, now_ms=now_ms, **more)
+    states = [state for state in map(venue.book_state, venue.tokens) if state is not None]
+    frames = [wire.dump(states)]
+    for event in venue.step(steps):
+        text = event.text_for(venue.tokens, custom=True)
+        assert text is not None
+        frames.append(text)
+    return [frame.encode() for frame in frames]
+
+
+def write(path: Path, lines: list[bytes]) -> Path:
+    path.write_bytes(b"".join(line + b"\n" for line in lines))
+    return path
+
+
+# --- real frames ---------------------------------------------------------------------------
+
+
+async def test_the_ask_cancellation_ends_in_the_books_it_should(capture: Path) -> None:
+    report, bad = await replay(capture)
+    assert bad == []
+    assert (report.frames, report.unreadable_frames, report.unknown_events) == (8, 0, 0)
+    assert report.events == {"book": 2, "price_change": 5, "best_bid_ask": 2}
+    assert (report.groups, report.groups_top_ok, report.groups_hash_ok) == (4, 4, 4)
+    assert (report.groups_hash_unverifiable, report.desyncs) == (0, 0)
+    assert report.tokens == {
+        YES: {"best_bid": "0.63", "best_ask": "0.638", "bids": 57, "asks": 39, "state": "LIVE"},
+        NO: {"best_bid": "0.362", "best_ask": "0.37", "bids": 39, "asks": 57, "state": "LIVE"},
+    }
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_a_compressed_capture_gives_the_same(
+    suffix: str, pieces: int, capture: Path, tmp_path: Path
+) -> None:
+    packed = compressed(tmp_path / f"frames.jsonl{suffix}", capture.read_bytes(), pieces=pieces)
+    assert await replay(packed) == await replay(capture)
+
+
+async def test_a_lost_message_of_the_capture_is_a_desync(capture: Path, tmp_path: Path) -> None:
+    lines = capture.read_bytes().splitlines()
+    found = dict[int, int]()
+    for dropped in range(len(lines)):
+        if b"price_change" in lines[dropped]:
+            left = write(tmp_path / "lost.jsonl", lines[:dropped] + lines[dropped + 1 :])
+            found[dropped] = (await replay(left))[0].desyncs
+    # Two of the messages carry the same removals: each is one that nobody misses, and the
+    # group of the other messages is proven wrong by its hash.
+    assert len(found) == 5
+    assert sorted(found.values())[2:] == [2, 2, 2]
+
+
+async def test_the_frames_of_august_replay_without_an_unreadable_line(
+    shared_captures: Path,
+) -> None:
+    report, bad = await replay(shared_captures / FRAMES_2026_08)
+    assert bad == []
+    assert report.frames == 5
+
+
+async def test_a_pretty_printed_file_is_no_replay_file(shared_captures: Path) -> None:
+    assert "one WebSocket frame (JSON) a line" in await refused(
+        shared_captures / "market/nautilus_book.json"
+    )
+
+
+# --- frames of the embedded exchange -------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_a_recording_of_the_embedded_exchange_proves_right_to_the_last_group(
+    seed: int, tmp_path: Path
+) -> None:
+    frames = venue_frames(300, seed=seed, markets=3)
+    report, bad = await replay(write(tmp_path / "venue.jsonl", frames))
+    assert bad == []
+    assert report.frames == len(frames)
+    assert report.groups > 300
+    assert report.groups_top_ok == report.groups
+    assert report.groups_hash_ok + report.groups_hash_unverifiable == report.groups
+    assert report.groups_hash_unverifiable == 0
+    assert report.desyncs == 0
+    assert [token["state"] for token in report.tokens.values()] == ["LIVE"] * 6
+
+
+async def test_what_a_lost_message_wronged_waits_for_the_next_book(tmp_path: Path) -> None:
+    frames = venue_frames(30, seed=1, markets=1)
+    first = next(i for i, frame in enumerate(frames) if b'"price_change"' in frame)
+    report, _ = await replay(write(tmp_path / "a.jsonl", frames[:first] + frames[first + 1 :]))
+    assert report.desyncs > 0
+    cut = first + 4
+    report, _ = await replay(write(tmp_path / "b.jsonl", frames[:first] + frames[first + 1 : cut]))
+    states = {token["state"] for token in report.tokens.values()}
+    assert "LIVE" not in states
+
+
+async def test_the_report_for_people_names_every_token(tmp_path: Path) -> None:
+    report, _ = await replay(write(tmp_path / "a.jsonl", venue_frames(5, seed=1, markets=1)))
+    lines = report.lines()
+    assert len(lines) == 4
+    for line, (token, book) in zip(lines[2:], report.tokens.items(), strict=True):
+        assert line.startswith(f"{token}  {book['best_bid']}/{book['best_ask']}  (")
+    assert json.loads(json.dumps(report.to_json()))["tokens"] == report.tokens
+
+
+async def test_progress_counts_the_frames_that_were_read(tmp_path: Path) -> None:
+    lines = [b"PONG"] * (LINES_PER_BATCH + 10) + [b""] * 5
+    seen: list[int] = []
+    await replay_files([str(write(tmp_path / "a.jsonl", lines))], progress=seen.append)
+    assert seen == [LINES_PER_BATCH, LINES_PER_BATCH + 10]
+
+
+# --- bad lines and bad files ---------------------------------------------------------------
+
+
+async def test_bad_lines_are_named_by_file_and_number_and_passed_by(tmp_path: Path) -> None:
+    good = venue_frames(3, seed=1, markets=1)
+    first = tmp_path / "first.jsonl"
+    first.write_bytes(b"\n\n" + BAD_LINE + good[0] + b"\n\r\n" + b"{\n" + b"\n" + b'{"a":1}')
+    second = tmp_path / "second.jsonl"
+    second.write_bytes(BAD_LINE + b"".join(frame + b"\n\n" for frame in good[1:]) + b"\xff\xfe\n")
+    report, bad = await replay(first, second)
+    last = 2 * len(good)
+    assert bad == [
+        ("first.jsonl", 3),
+        ("first.jsonl", 6),
+        ("first.jsonl", 8),
+        ("second.jsonl", 1),
+        ("second.jsonl", last),
+    ]
+    assert report.unreadable_frames == 5
+    assert report.frames == len(good) + 5
+    assert len(report.tokens) == 2
+
+
+async def test_line_numbers_are_right_across_batches(tmp_path: Path) -> None:
+    lines = [b"PONG"] * (3 * LINES_PER_BATCH)
+    wrong = [1, 5, LINES_PER_BATCH, LINES_PER_BATCH + 1, 2 * LINES_PER_BATCH + 7]
+    for number in wrong:
+        lines[number - 1] = b"{"
+    for blank in range(10, 3 * LINES_PER_BATCH, 50):
+        lines[blank - 1] = b""
+    _, bad = await replay(write(tmp_path / "a.jsonl", lines))
+    assert [line for _, line in bad] == wrong
+
+
+async def test_one_file_twice_is_read_twice(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [*venue_frames(2, seed=1, markets=1), b"{"])
+    once, _ = await replay(path)
+    twice, bad = await replay(path, path)
+    assert twice.frames == 2 * once.frames
+    assert bad == [("a.jsonl", once.frames)] * 2
+
+
+async def test_a_line_of_which_something_could_be_read_is_readable(tmp_path: Path) -> None:
+    book = json.loads(venue_frames(0, seed=1, markets=1)[0])
+    path = write(tmp_path / "a.jsonl", [json.dumps([*book, 42]).encode()])
+    report, bad = await replay(path)
+    assert bad == [("a.jsonl", 1)]
+    assert len(report.tokens) == 2
+
+
+@pytest.mark.parametrize("content", [b"", b"\n\n", BAD_LINE, BAD_LINE * 600])
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+async def test_a_file_without_a_readable_line_is_the_users_mistake(
+    content: bytes, suffix: str, tmp_path: Path
+) -> None:
+    path = tmp_path / f"frames{suffix}"
+    if suffix:
+        compressed(path, content or b"\n")
+    else:
+        path.write_bytes(content)
+    assert "no readable line" in await refused(path)
+
+
+async def test_a_good_file_does_not_excuse_a_bad_one(tmp_path: Path) -> None:
+    good = write(tmp_path / "good.jsonl", venue_frames(2, seed=1, markets=1))
+    bad = write(tmp_path / "bad.jsonl", [b"{"])
+    assert "no readable line" in await refused(good, bad)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+async def test_a_file_that_cannot_be_opened_is_the_users_mistake(
+    suffix: str, tmp_path: Path
+) -> None:
+    assert "No such file" in await refused(tmp_path / f"missing{suffix}")
+    directory = tmp_path / f"directory{suffix}"
+    directory.mkdir()
+    assert "directory" in await refused(directory)
+
+
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+async def test_a_broken_archive_is_the_users_mistake(suffix: str, tmp_path: Path) -> None:
+    whole = compressed(
+        tmp_path / f"whole{suffix}", b"\n".join(venue_frames(50, seed=1, markets=1))
+    ).read_bytes()
+    truncated = tmp_path / f"truncated{suffix}"
+    truncated.write_bytes(whole[: len(whole) // 2])
+    assert "cannot read" in await refused(truncated)
+    corrupt = tmp_path / f"corrupt{suffix}"
+    corrupt.write_bytes(whole[:100] + bytes(50) + whole[150:])
+    assert "cannot read" in await refused(corrupt)
+    no_archive = tmp_path / f"plain{suffix}"
+    no_archive.write_bytes(b"PONG\n" * 100)
+    assert "cannot read" in await refused(no_archive)
+
+
+async def test_a_bug_ends_the_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A result that a crashed and restarted actor had a part in would be worth nothing.
+    path = write(tmp_path / "a.jsonl", venue_frames(2, seed=1, markets=1))
+
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("planted")
+
+    monkeypatch.setattr("polyactors.shard.BookShard.apply", crash)
+    with pytest.raises(Exception, match="planted|books") as caught:
+        await replay(path)
+    assert not isinstance(caught.value, UsageError)
