@@ -19,9 +19,9 @@ import trio
 
 from polyactors.config import STABLE_SESSION_SECONDS
 from polyactors.connects import PROVEN_SECONDS
-from polyactors.environment import log
 from polyactors.errors import SessionFailed
 from polyactors.feed import STOPPING, Feed
+from polyactors.logger import log
 from polyactors.messages import (
     Abort,
     ControlMessage,

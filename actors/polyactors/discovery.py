@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from attrs import frozen
 
-from polyactors.environment import log
 from polyactors.errors import UsageError
+from polyactors.logger import log
 from polyactors.protocol.rest import MarketListing
 from polyactors.rest import MARKETS_PER_PAGE, RestClient
 from polysupervisor import Context

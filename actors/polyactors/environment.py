@@ -4,7 +4,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 
-import structlog
 from attrs import Factory, define
 
 from polyactors.config import Settings
@@ -12,8 +11,6 @@ from polyactors.connects import ConnectGate
 from polyactors.statistics import Statistics
 from polyactors.stream import EventHub
 from polyactors.transport import Network
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger("polyactors")
 
 
 @define

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 
-from polyactors.environment import Environment, log
+from polyactors.environment import Environment
 from polyactors.events import ActorRestarted
+from polyactors.logger import log
 from polysupervisor import Context, Event, EventKind, Subscription
 
 FEEDS_PATH = "root/core/feeds/"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from attrs import frozen
 
 from polyactors.book.trust import StaleReason
-from polyactors.environment import log
 from polyactors.feed import Feed
+from polyactors.logger import log
 from polyactors.messages import (
     Abort,
     ControlMessage,

@@ -6,13 +6,15 @@ can be asked again, so a token that desynchronised waits for the next `book` in 
 """
 
 import gzip
+import io
 import sys
+import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, Protocol, cast
 
 import trio
 from attrs import Factory, define, frozen
@@ -41,6 +43,8 @@ from polysupervisor import (
 LINES_PER_BATCH = 256
 LINE_BYTES_MAX = 64 * 2**20
 MAILBOX_BATCHES = 16
+PACKED_BYTES = 16 * 2**10
+"""Read at once of a packed file: what it unpacks to is held in memory."""
 DRAIN = Shutdown(grace=inf)
 """A replay ends when everything is through, however long that takes."""
 EPOCH = 1
@@ -239,7 +243,7 @@ def _next_lines(path: str, file: BinaryIO) -> list[bytes]:
         while len(batch) < LINES_PER_BATCH and (line := file.readline(LINE_BYTES_MAX)):
             batch.append(line)
         return batch
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise UsageError(f"cannot read {path}: {error}") from None
 
 
@@ -250,7 +254,8 @@ def _open(path: str) -> Generator[BinaryIO, None, None]:
         if path.endswith(".gz"):
             file = cast("BinaryIO", gzip.open(path, "rb"))  # noqa: SIM115 - closed below
         elif path.endswith(".zst"):
-            file = _open_zst(path)
+            packed = Path(path).open("rb")  # noqa: SIM115 - closed with its reader
+            file = cast("BinaryIO", io.BufferedReader(_ZstdFile(packed)))
         else:
             file = Path(path).open("rb")  # noqa: SIM115 - closed below
     except OSError as error:
@@ -259,16 +264,71 @@ def _open(path: str) -> Generator[BinaryIO, None, None]:
         yield file
 
 
-def _open_zst(path: str) -> BinaryIO:
-    if sys.version_info >= (3, 14):
-        from compression import zstd
+class _Frame(Protocol):
+    """What the standard library (3.14) and zstandard have in common: one zstd frame."""
 
-        return cast("BinaryIO", zstd.open(path, "rb"))
-    import zstandard
+    @property
+    def eof(self) -> bool: ...
 
-    # Its type stub leaves the path's type open.
-    opener = cast("Callable[[str, str], BinaryIO]", zstandard.open)  # pyright: ignore[reportUnknownMemberType]
-    return opener(path, "rb")
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class _ZstdFile(io.RawIOBase):
+    """The unpacked bytes of all frames of a zstd file; it closes what it reads from.
+
+    Reading raises OSError for what is no zstd, EOFError for a file cut short; zstandard's own
+    reader notices the latter not at all, and stops after the first frame unless told not to.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+
+            make, failure = zstd.ZstdDecompressor, zstd.ZstdError
+        else:
+            import zstandard
+
+            make, failure = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
+        self._make_frame: Callable[[], _Frame] = make
+        self._failure: type[Exception] = failure
+        self._file = file
+        self._frame: _Frame | None = None
+        self._packed = self._unpacked = b""
+
+    def readable(self) -> bool:
+        """It is."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """As the standard library says."""
+        while not self._unpacked:
+            self._packed = self._packed or self._file.read(PACKED_BYTES)
+            if not self._packed:
+                if self._frame is not None:
+                    raise EOFError("it ends in the middle of a zstd frame")
+                return 0
+            self._unpack()
+        size = min(len(buffer), len(self._unpacked))
+        buffer[:size] = self._unpacked[:size]
+        self._unpacked = self._unpacked[size:]
+        return size
+
+    def _unpack(self) -> None:
+        frame = self._frame or self._make_frame()
+        try:
+            self._unpacked = frame.decompress(self._packed)
+        except self._failure as error:
+            raise OSError(str(error)) from None
+        self._packed = frame.unused_data if frame.eof else b""
+        self._frame = None if frame.eof else frame
+
+    def close(self) -> None:
+        """Close the packed file, too. Idempotent."""
+        self._file.close()
+        super().close()
 
 
 def _report(feed: Feed, shard: BookShard) -> ReplayReport:

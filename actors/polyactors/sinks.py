@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import trio
 
-from polyactors.environment import log
 from polyactors.errors import UsageError
 from polyactors.events import to_json
+from polyactors.logger import log
 from polyactors.stream import Subscription
 from polysupervisor import ChildSpec, Context, Shutdown
 

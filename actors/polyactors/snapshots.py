@@ -5,10 +5,12 @@ answer": how to go on is the shard's decision. Paced far below Polymarket's limi
 requests per 10 s); past them the exchange does not refuse but queues, and answers come late.
 """
 
+from contextlib import suppress
+
 import trio
 
-from polyactors.environment import log
 from polyactors.errors import RestFailed
+from polyactors.logger import log
 from polyactors.messages import FetchBook, RestBook, ShardMessage
 from polyactors.protocol.events import BookSnapshot
 from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient
@@ -64,7 +66,6 @@ async def _answer(
     if address is None:
         return
     answer = RestBook(question.feed, question.epoch, question.token, book, is_unknown)
-    try:
+    # Broken: the books have ended for good, what asked is gone, and we are stopped next.
+    with suppress(trio.BrokenResourceError):
         await address.send(answer)
-    except trio.BrokenResourceError:
-        pass  # the books have ended for good: what asked is gone, and we are stopped next

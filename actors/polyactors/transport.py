@@ -14,7 +14,7 @@ that has arrived. tests/actors/test_transport.py fails loudly when they change.
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 import trio
@@ -294,5 +294,6 @@ def _chain(error: BaseException) -> list[BaseException]:
             chain.append(link)
             waiting.append(link.__cause__ or link.__context__)
             if isinstance(link, BaseExceptionGroup):
-                waiting.extend(link.exceptions)
+                group = cast("BaseExceptionGroup[BaseException]", link)
+                waiting.extend(group.exceptions)
     return chain

@@ -8,7 +8,7 @@ Everything runs over in-memory streams, so on the virtual time of `autojump_cloc
 
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any, TypeVar
@@ -38,7 +38,7 @@ CLOCK_START_NS = 1_700_000_000_000_000_000
 SETTINGS = Settings(ws_url="ws://market.test/ws", clob_url="http://clob.test")
 
 Act = Callable[["Visit"], Awaitable[None]]
-Rest = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
+Rest = Callable[[httpx2.Request], Coroutine[None, None, httpx2.Response]]
 
 
 class Books:
@@ -152,7 +152,7 @@ class Visit:
 
     async def read(self) -> bytes:
         """The bytes that the client sent, below the WebSocket."""
-        return bytes(await self.stream.receive_some(65536))  # type: ignore[call-arg]
+        return bytes(await self.stream.receive_some(65536))
 
     async def upgrade_by_hand(self) -> None:
         """Accept, without anything that reads from then on."""
@@ -295,7 +295,7 @@ async def _answer(visit: Visit, pong: bool, withheld: frozenset[str]) -> None:
             if pong:
                 await visit.send("PONG")
             continue
-        frame = json.loads(text) if text.startswith("{") else {}
+        frame: dict[str, Any] = json.loads(text) if text.startswith("{") else {}
         if (frame.get("type") == "market") is began:
             if not began:
                 await visit.websocket.aclose(1008, "invalid subscription payload")

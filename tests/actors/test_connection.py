@@ -600,7 +600,10 @@ async def flood_with_changes(visit: Visit) -> None:
 
 
 def after(seconds: float) -> Callable[[Run], Awaitable[None]]:
-    return lambda run: trio.sleep(seconds)
+    async def wait(run: Run) -> None:
+        await trio.sleep(seconds)
+
+    return wait
 
 
 def memory_pair() -> tuple[trio.abc.Stream, trio.abc.Stream]:

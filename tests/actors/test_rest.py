@@ -10,36 +10,35 @@ import httpx2
 import pytest
 import trio
 from attrs import evolve
-from tests.actors.scripted_server import NO, SETTINGS, YES, Books
+from tests.actors.scripted_server import NO, SETTINGS, YES, Books, Rest
 
 from polyactors.errors import RestFailed, UsageError
 from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient, check_url
 from polyactors.transport import Network
 
 BOOKS = Books((YES, NO))
-Handler = Callable[[httpx2.Request], Awaitable[httpx2.Response]]
 
 
-def client(handler: Handler, **settings: Any) -> RestClient:
+def client(handler: Rest, **settings: Any) -> RestClient:
     network = Network(http_transport=lambda: httpx2.MockTransport(handler))
     return RestClient(evolve(SETTINGS, **settings), network)
 
 
-def says(status: int = 200, body: bytes = b"", **headers: str) -> Handler:
+def says(status: int = 200, body: bytes = b"", **headers: str) -> Rest:
     async def handler(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(status, content=body, headers=headers)
 
     return handler
 
 
-def raises(error: Exception) -> Handler:
+def raises(error: Exception) -> Rest:
     async def handler(request: httpx2.Request) -> httpx2.Response:
         raise error
 
     return handler
 
 
-def streams(make: Callable[[], AsyncIterator[bytes]]) -> Handler:
+def streams(make: Callable[[], AsyncIterator[bytes]]) -> Rest:
     async def handler(request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, content=make())
 
@@ -68,7 +67,13 @@ async def hang(request: httpx2.Request) -> httpx2.Response:
     raise AssertionError
 
 
-FAILURES = [
+ASKS: dict[str, Callable[[RestClient], Awaitable[object]]] = {
+    "books": lambda rest: rest.fetch_books([YES]),
+    "book": lambda rest: rest.fetch_book(YES),
+    "markets": lambda rest: rest.fetch_markets({"closed": "false"}),
+    "event": lambda rest: rest.fetch_event_markets("slug"),
+}
+FAILURES: list[tuple[Rest, str]] = [
     (says(500, b"oops"), "HTTP 500"),
     (says(503), "HTTP 503"),
     (says(429, b"slow down"), "HTTP 429"),
@@ -95,28 +100,19 @@ FAILURES = [
 
 
 @pytest.mark.parametrize(("handler", "words"), FAILURES)
-@pytest.mark.parametrize(
-    "ask",
-    [
-        lambda rest: rest.fetch_books([YES]),
-        lambda rest: rest.fetch_book(YES),
-        lambda rest: rest.fetch_markets({"closed": "false"}),
-        lambda rest: rest.fetch_event_markets("slug"),
-    ],
-    ids=["books", "book", "markets", "event"],
-)
+@pytest.mark.parametrize("ask", ASKS, ids=list(ASKS))
 async def test_every_failure_becomes_one_sentence_in_time(
     autojump_clock: object,
     monkeypatch: pytest.MonkeyPatch,
-    handler: Handler,
+    handler: Rest,
     words: str,
-    ask: Callable[[RestClient], Awaitable[object]],
+    ask: str,
 ) -> None:
     monkeypatch.setattr("polyactors.rest.ANSWER_BYTES_MAX", 4 * 2**20)
     start = trio.current_time()
     async with client(handler) as rest:
         with pytest.raises(RestFailed) as caught:
-            await ask(rest)
+            await ASKS[ask](rest)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert str(caught.value)
@@ -205,7 +201,7 @@ async def test_a_refused_connection_fails_at_once() -> None:
 async def test_a_cancelled_request_ends_at_once_and_the_client_can_be_used_again(
     autojump_clock: object,
 ) -> None:
-    answers: list[Handler] = [hang, says(200, json.dumps(BOOKS.rest_book(YES)).encode())]
+    answers: list[Rest] = [hang, says(200, json.dumps(BOOKS.rest_book(YES)).encode())]
 
     async def handler(request: httpx2.Request) -> httpx2.Response:
         return await answers.pop(0)(request)

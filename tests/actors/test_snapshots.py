@@ -1,7 +1,8 @@
 """A book that never comes: asked for again, then fetched by REST and spliced in exactly."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from itertools import pairwise
 from typing import Any
 
 import httpx2
@@ -30,7 +31,7 @@ NEVER_DELIVERED = [
     (TrustState.STALE, StaleReason.NEVER_DELIVERED),
     (TrustState.SYNCING, None),
 ]
-Answer = Callable[[httpx2.Request, Books], Awaitable[httpx2.Response]]
+Answer = Callable[[httpx2.Request, Books], Coroutine[None, None, httpx2.Response]]
 
 
 class ScriptedRest:
@@ -94,7 +95,7 @@ def slow(seconds: float) -> Answer:
 
 
 async def dripping(request: httpx2.Request, books: Books) -> httpx2.Response:
-    async def drip() -> Any:
+    async def drip() -> AsyncIterator[bytes]:
         while True:
             await trio.sleep(1.0)
             yield b" "
@@ -103,7 +104,7 @@ async def dripping(request: httpx2.Request, books: Books) -> httpx2.Response:
 
 
 async def huge(request: httpx2.Request, books: Books) -> httpx2.Response:
-    async def pour() -> Any:
+    async def pour() -> AsyncIterator[bytes]:
         while True:
             await trio.lowlevel.checkpoint()
             yield b" " * 2**20
@@ -151,9 +152,9 @@ async def test_a_book_that_never_comes_is_fetched_and_spliced_into_the_changes(
     async with running(server, rest=rest) as run:
         await run.all_live()
         assert trio.current_time() == pytest.approx(20.0)
-        assert rest.requests == [(pytest.approx(20.0), "/books", [NO])]
-        assert [event.cause for event in run.of(BookUpdated) if event.token == NO][0] == "rest"
         await run.check_books()
+        assert [request[1:] for request in rest.requests] == [("/books", [NO])]
+        assert next(event.cause for event in run.of(BookUpdated) if event.token == NO) == "rest"
         await trio.sleep(60)
         await run.check_books()
         assert run.path_of(NO) == [*NEVER_DELIVERED, (TrustState.LIVE, None)]
@@ -258,8 +259,8 @@ async def test_a_rest_book_that_is_ahead_of_the_stream_waits_for_it(
             await trio.sleep(0.5)
         # No change that the REST book held already was applied on top of it.
         assert sizes == sorted(sizes)
-        assert sizes[0] == 39
-        assert sizes[-1] > 60
+        assert sizes[0] >= 39  # two a second
+        assert sizes[-1] > sizes[0] + 20
         assert run.path_of(NO) == [*NEVER_DELIVERED, (TrustState.LIVE, None)]
         assert run.service.statistics.desyncs == 0
 
@@ -416,7 +417,7 @@ async def test_only_so_many_tokens_are_looked_up_one_by_one(
         assert paths.count("/book") == SINGLE_REQUESTS_MAX
         assert unknown_of(run) == SINGLE_REQUESTS_MAX
         times = [at for at, _, _ in rest.requests]
-        assert all(after - before > 0.2 for before, after in zip(times, times[1:], strict=False))
+        assert all(after - before > 0.2 for before, after in pairwise(times))
         await run.until(lambda: unknown_of(run) == 100, seconds=600.0)
 
 

@@ -1,13 +1,17 @@
-"""A screen's data as what rich prints: header, table of books, news, hint. Pure."""
+"""A screen's data as lines of styled text: header, table of books, news, hint. Pure.
 
-from collections.abc import Callable
+Cells are cut and padded here: rich's own tables measure every cell twice and would hold up the
+service for 40 ms a frame.
+"""
+
+from collections.abc import Callable, Iterable
 from decimal import Decimal
-from typing import Literal
 
 from attrs import frozen
-from rich.console import Group, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.segment import Segment
+from rich.style import Style
 
 from polyactors.book.orderbook import Level
 from polyactors.book.trust import TrustState
@@ -24,10 +28,14 @@ FOOT_LINES = 2
 """A blank line above the news, the hint below them."""
 NEWS_LINES_MIN = 1
 NEWS_LINES_MAX = 12
-"""At least so many are kept for the news on a high terminal."""
-
+"""At most so many are kept for the news when there are more tokens than lines."""
+GAP = "  "
+"""Between two columns."""
 WIDE_FROM = 84
 """Columns from which on a STALE book's reason stands in its row."""
+
+Part = tuple[str, str]
+"""A text and its style."""
 
 STATE_STYLES = {
     TrustState.LIVE: "green",
@@ -44,58 +52,79 @@ TONE_STYLES = {
 
 
 @frozen
+class Picture:
+    """Lines that rich prints as they are."""
+
+    lines: tuple[tuple[Part, ...], ...]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The protocol of rich."""
+        for line in self.lines:
+            for text, style in line:
+                yield Segment(text, Style.parse(style))
+            yield Segment.line()
+
+
+@frozen
 class _Column:
     title: str
-    width: int | None
-    """None: what is left."""
+    width: int
+    """Cells; 0: what is left."""
     from_width: int
     """Shown on terminals at least so wide."""
-    cell: Callable[[Row], Text]
-    justify: Literal["left", "right"] = "right"
+    cell: Callable[[Row], Part]
+    is_left: bool = False
 
 
 def rows_max(height: int) -> int:
     """How many tokens fit on a terminal of so many lines, the line that counts the rest aside."""
-    return max(height - HEADER_LINES - TABLE_HEADER_LINES - FOOT_LINES - _news_lines(height) - 1, 0)
+    news = min(max((height - 8) // 3, NEWS_LINES_MIN), NEWS_LINES_MAX)
+    return max(height - HEADER_LINES - TABLE_HEADER_LINES - FOOT_LINES - news - 1, 0)
 
 
-def draw(screen: Screen, width: int, height: int) -> RenderableType:
-    """All of `height` lines; nothing is wider than `width`."""
-    parts: list[RenderableType] = [_header(screen), _feeds(screen)]
-    lines = HEADER_LINES
+def draw(screen: Screen, width: int, height: int) -> Picture:
+    """`height` lines, the last of them the hint; nothing is wider than `width` cells."""
+    lines: list[list[Part]] = [_header(screen), _feeds(screen)]
     if screen.rows:
-        parts += [Text(), _table(screen, width)]
-        lines += TABLE_HEADER_LINES + len(screen.rows)
+        lines += [[], *_table(screen.rows, width)]
     if screen.hidden:
-        parts.append(_line((f"… and {count(screen.hidden, 'more token')}", "dim")))
-        lines += 1
-    room = max(height - lines - FOOT_LINES, 0)
-    news = screen.news[len(screen.news) - room :] if room < len(screen.news) else screen.news
-    parts.append(Text())
-    parts += [_news(item) for item in news]
-    parts += [Text()] * (room - len(news))
-    parts.append(_line((HINT, "dim")))
-    return Group(*parts)
+        lines.append([(f"… and {count(screen.hidden, 'more token')}", "dim")])
+    lines.append([])
+    room = max(height - len(lines) - 1, 0)
+    news = screen.news[-room:] if room else ()
+    lines += [_news(item) for item in news]
+    lines += [[]] * (room - len(news))
+    lines = [*lines[: height - 1], [(HINT, "dim")]]
+    return Picture(tuple(fit(line, width) for line in lines))
 
 
-def _news_lines(height: int) -> int:
-    return min(max((height - 8) // 3, NEWS_LINES_MIN), NEWS_LINES_MAX)
+def fit(line: Iterable[Part], width: int) -> tuple[Part, ...]:
+    """The line, cut with an ellipsis when it is wider than `width` cells."""
+    fitted: list[Part] = []
+    for text, style in line:
+        cells = cell_len(text)
+        if cells > width:
+            fitted.append((_cut(text, width), style))
+            break
+        fitted.append((text, style))
+        width -= cells
+    return tuple(fitted)
 
 
-def _line(*parts: tuple[str, str]) -> Text:
-    return Text.assemble(*parts, no_wrap=True, overflow="ellipsis")
+def _cut(text: str, width: int) -> str:
+    return set_cell_size(text, width - 1) + "…" if width else ""
 
 
-def _header(screen: Screen) -> Text:
-    return _line(
+def _header(screen: Screen) -> list[Part]:
+    return [
         (screen.title, "bold"),
         (f"   up {duration(screen.elapsed_seconds)}", ""),
         (f"   {screen.messages_per_second:,.1f} messages/s", ""),
         (f"   {count(screen.restarts, 'restart')}", "cyan" if screen.restarts else ""),
-    )
+    ]
 
 
-def _feeds(screen: Screen) -> Text:
+def _feeds(screen: Screen) -> list[Part]:
     parts = [("books ", "dim")]
     parts += [
         (f"{screen.states[state.value]:,} {state.value}  ", STATE_STYLES[state])
@@ -106,41 +135,71 @@ def _feeds(screen: Screen) -> Text:
         parts.append(("none yet  ", "yellow"))
     is_up = screen.feeds and not screen.feeds_down
     style = "green" if is_up else "bold red" if screen.feeds else "yellow"
-    return _line(*parts, (" feeds ", "dim"), (feeds_text(screen), style))
+    return [*parts, (" feeds ", "dim"), (feeds_text(screen), style)]
 
 
-def _table(screen: Screen, width: int) -> Table:
+def _news(item: News) -> list[Part]:
+    return [(clock(item.time_ns) + " ", "dim"), (item.text, TONE_STYLES[item.tone])]
+
+
+def _table(rows: Iterable[Row], width: int) -> list[list[Part]]:
     columns = [column for column in _COLUMNS if width >= column.from_width]
-    columns.append(_WIDE_STATE if width >= WIDE_FROM else _NARROW_STATE)
-    table = Table(box=None, expand=True, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        table.add_column(
-            column.title,
-            width=column.width,
-            ratio=1 if column.width is None else None,
-            justify=column.justify,
-            no_wrap=True,
-            overflow="ellipsis",
-        )
-    for row in screen.rows:
-        table.add_row(*(column.cell(row) for column in columns))
-    return table
+    columns.append(_STATE_AND_REASON if width >= WIDE_FROM else _STATE)
+    fixed = sum(column.width + len(GAP) for column in columns) - len(GAP)
+    left = max(width - fixed, 0)
+
+    def line(cells: Iterable[Part]) -> list[Part]:
+        parts: list[Part] = []
+        for column, (text, style) in zip(columns, cells, strict=True):
+            padded = _pad(text, column.width or left, is_left=column.is_left)
+            parts += [(padded, style), (GAP, "")]
+        return parts[:-1]
+
+    titles = line((column.title, "dim") for column in columns)
+    return [titles, *(line(column.cell(row) for column in columns) for row in rows)]
 
 
-def _news(item: News) -> Text:
-    return _line((clock(item.time_ns) + " ", "dim"), (item.text, TONE_STYLES[item.tone]))
+def _pad(text: str, width: int, *, is_left: bool) -> str:
+    missing = width - cell_len(text)
+    if missing < 0:
+        return _cut(text, width)
+    return text + " " * missing if is_left else " " * missing + text
 
 
-def _price(row: Row, level: Level | None, style: str) -> Text:
+def _name(row: Row) -> Part:
+    return row.name, ""
+
+
+def _feed(row: Row) -> Part:
+    return row.feed, "dim"
+
+
+def _bid(row: Row) -> Part:
+    return _price(row, row.best_bid, "green")
+
+
+def _ask(row: Row) -> Part:
+    return _price(row, row.best_ask, "red")
+
+
+def _price(row: Row, level: Level | None, style: str) -> Part:
     if level is None:
-        return Text("-", "dim")
+        return "-", "dim"
     # At least two decimals, so that the points stand below one another.
     text = f"{level.price:.2f}" if level.price == round(level.price, 2) else f"{level.price:f}"
-    return Text(text, style if row.state is TrustState.LIVE else "dim")
+    return text, style if row.state is TrustState.LIVE else "dim"
 
 
-def _size(level: Level | None) -> Text:
-    return Text("") if level is None else Text(compact(level.size), "dim")
+def _bid_size(row: Row) -> Part:
+    return _size(row.best_bid)
+
+
+def _ask_size(row: Row) -> Part:
+    return _size(row.best_ask)
+
+
+def _size(level: Level | None) -> Part:
+    return ("" if level is None else compact(level.size)), "dim"
 
 
 def compact(size: Decimal) -> str:
@@ -151,29 +210,37 @@ def compact(size: Decimal) -> str:
     return f"{size:,.0f}" if size >= 1000 else f"{size:.2f}".rstrip("0").rstrip(".")
 
 
-def _spread(row: Row) -> Text:
-    return Text("-" if row.spread is None else f"{row.spread:f}", "dim")
+def _spread(row: Row) -> Part:
+    return ("-" if row.spread is None else f"{row.spread:f}"), "dim"
 
 
-def _state(row: Row) -> Text:
-    return Text(row.state.value, STATE_STYLES[row.state])
+def _levels(row: Row) -> Part:
+    return f"{row.bids}/{row.asks}", "dim"
 
 
-def _state_and_reason(row: Row) -> Text:
+def _age(row: Row) -> Part:
+    return age(row.age_seconds), "dim"
+
+
+def _state(row: Row) -> Part:
+    return row.state.value, STATE_STYLES[row.state]
+
+
+def _state_and_reason(row: Row) -> Part:
     reason = f" {row.reason.value}" if row.reason is not None else ""
-    return _state(row) + Text(reason, STATE_STYLES[row.state])
+    return row.state.value + reason, STATE_STYLES[row.state]
 
 
 _COLUMNS = (
-    _Column("TOKEN", None, 0, lambda row: Text(row.name), "left"),
-    _Column("FEED", 8, 130, lambda row: Text(row.feed, "dim"), "left"),
-    _Column("SIZE", 7, 96, lambda row: _size(row.best_bid)),
-    _Column("BID", 6, 0, lambda row: _price(row, row.best_bid, "green")),
-    _Column("ASK", 6, 0, lambda row: _price(row, row.best_ask, "red")),
-    _Column("SIZE", 7, 96, lambda row: _size(row.best_ask)),
+    _Column("TOKEN", 0, 0, _name, is_left=True),
+    _Column("FEED", 8, 130, _feed, is_left=True),
+    _Column("SIZE", 7, 96, _bid_size),
+    _Column("BID", 6, 0, _bid),
+    _Column("ASK", 6, 0, _ask),
+    _Column("SIZE", 7, 96, _ask_size),
     _Column("SPREAD", 6, 72, _spread),
-    _Column("LEVELS", 7, 84, lambda row: Text(f"{row.bids}/{row.asks}", "dim")),
-    _Column("AGE", 5, 50, lambda row: Text(age(row.age_seconds), "dim")),
+    _Column("LEVELS", 7, 84, _levels),
+    _Column("AGE", 5, 50, _age),
 )
-_NARROW_STATE = _Column("STATE", 7, 0, _state, "left")
-_WIDE_STATE = _Column("STATE", 21, WIDE_FROM, _state_and_reason, "left")
+_STATE = _Column("STATE", 7, 0, _state, is_left=True)
+_STATE_AND_REASON = _Column("STATE", 21, WIDE_FROM, _state_and_reason, is_left=True)

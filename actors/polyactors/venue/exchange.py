@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterable
 from itertools import accumulate
 from random import Random
 
-import structlog
 import trio
 from starlette.applications import Starlette
-from structlog.typing import FilteringBoundLogger
 
 from polyactors.book.numbers import to_text
+from polyactors.logger import log
 from polyactors.venue import wire
 from polyactors.venue.engine import YES, BookState, MatchingEngine
 from polyactors.venue.faults import FaultKind, FaultRecord, FaultSchedule, GarbageVariant
@@ -30,8 +29,6 @@ CATCH_UP_SECONDS = 1.0
 """An engine that falls behind its rate by more than this lets the rest go."""
 STEPS_AT_ONCE_MAX = 100
 """Engine steps between two checkpoints."""
-
-_log: FilteringBoundLogger = structlog.get_logger("polyactors.venue")
 
 
 class Market:
@@ -217,7 +214,7 @@ class Venue:
         try:
             await session.serve()
         except* Exception:
-            _log.exception("a session of the venue crashed", session=session.id)
+            log.exception("a session of the venue crashed", session=session.id)
         finally:
             del self.sessions[session.id]
 

@@ -1,5 +1,6 @@
 """The live view's pictures, as text, on terminals of many sizes."""
 
+import io
 from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
@@ -7,12 +8,13 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 from rich.console import Console
 
 from polyactors.book.orderbook import Level
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.service import FeedStatus
-from polyactors.terminal.draw import HINT, compact, draw, rows_max
+from polyactors.terminal.draw import HINT, compact, draw, fit, rows_max
 from polyactors.terminal.news import News, Tone
 from polyactors.terminal.screen import Row, Screen
 
@@ -72,7 +74,7 @@ def screen(
 
 
 def picture(shown: Screen, width: int, height: int = 24) -> list[str]:
-    console = Console(width=width, height=height, record=True, color_system=None, quiet=True)
+    console = Console(width=width, height=height, record=True, file=io.StringIO())
     console.print(draw(shown, width, height))
     return console.export_text().splitlines()
 
@@ -133,13 +135,18 @@ def test_it_fits_any_terminal(width: int, height: int, tokens: int, news: int) -
     shown = screen(rows, news=news, followed=max(tokens, 2))
     console = Console(width=width, height=height)
     lines = console.render_lines(draw(shown, width, height), pad=False)
+    assert len(lines) == height
     assert all(sum(segment.cell_length for segment in line) <= width for line in lines)
-    if height >= 8:
-        assert len(lines) == height
-    assert (
-        "".join(segment.text for segment in lines[-1]).strip()[:4] == HINT[: min(4, width)][:4]
-        or width < 4
-    )
+    hint = "".join(segment.text for segment in lines[-1])
+    assert hint == HINT if width >= len(HINT) else hint == HINT[: width - 1] + "…"
+
+
+def test_wide_characters_count_twice() -> None:
+    assert fit([("ab", ""), ("漢字", "bold"), ("c", "")], 5) == (("ab", ""), ("漢…", "bold"))
+    assert fit([("ab", ""), ("漢字", "bold")], 6) == (("ab", ""), ("漢字", "bold"))
+    line = next(line for line in picture(screen([row("漢" * 50)]), 60) if "漢" in line)
+    assert cell_len(line.rstrip()) < 60
+    assert line.rstrip().endswith("LIVE")
 
 
 def test_more_lines_never_show_fewer_tokens() -> None:

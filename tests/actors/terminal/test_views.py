@@ -1,5 +1,6 @@
 """What a terminal follows, and the two views, over a service that stands still."""
 
+import errno
 import io
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -22,7 +23,7 @@ from polyactors.terminal.lines import STATUS_SECONDS, run_lines
 from polyactors.terminal.live import FRAME_SECONDS, run_live
 from polyactors.terminal.output import Output
 from polyactors.terminal.screen import RANK_SECONDS, Watch
-from polysupervisor import ChildSpec, Context, Shutdown, Supervisor
+from polysupervisor import ChildSpec, Context, Intensity, Shutdown, Supervisor
 
 TOKENS = tuple(str(number) for number in range(1, 9))
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
@@ -94,7 +95,7 @@ def now_ns() -> int:
 
 
 @pytest.fixture
-async def desk(autojump_clock: MockClock) -> AsyncGenerator[Desk, None]:
+async def desk() -> AsyncGenerator[Desk, None]:
     env = Environment(Settings(), clock_ns=now_ns)
     async with RestClient(env.settings, env.network) as rest:
         service = Service(Wanted(tokens=TOKENS), env=env, rest=rest)
@@ -124,14 +125,18 @@ async def running(view: Callable[[Context[object]], Awaitable[None]]) -> AsyncGe
 # What a terminal follows
 
 
-async def test_all_tokens_are_shown_in_their_order_when_they_fit(desk: Desk) -> None:
+async def test_all_tokens_are_shown_in_their_order_when_they_fit(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     screen = desk.watch.screen(8)
     assert [row.name for row in screen.rows] == ["Yes\\x1b · rain", *TOKENS[1:]]
     assert screen.hidden == 0
     assert screen.states == {"EMPTY": 8}
 
 
-async def test_when_they_do_not_fit_those_that_are_not_live_come_first(desk: Desk) -> None:
+async def test_when_they_do_not_fit_those_that_are_not_live_come_first(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     desk.set_trust(TOKENS, Trust(TrustState.LIVE))
     desk.set_trust(["7"], Trust(TrustState.STALE, StaleReason.CROSSED))
     await desk.update("5", "5", "7", "2")
@@ -142,7 +147,9 @@ async def test_when_they_do_not_fit_those_that_are_not_live_come_first(desk: Des
     assert screen.hidden == 6
 
 
-async def test_the_busiest_are_chosen_anew_only_now_and_then(desk: Desk) -> None:
+async def test_the_busiest_are_chosen_anew_only_now_and_then(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     desk.set_trust(TOKENS, Trust(TrustState.LIVE))
     await desk.update("5", "5")
     await trio.sleep(RANK_SECONDS)
@@ -154,12 +161,12 @@ async def test_the_busiest_are_chosen_anew_only_now_and_then(desk: Desk) -> None
     assert [row.name for row in desk.watch.screen(1).rows] == ["6"]
 
 
-async def test_no_room_means_no_rows(desk: Desk) -> None:
+async def test_no_room_means_no_rows(desk: Desk, autojump_clock: MockClock) -> None:
     assert desk.watch.screen(0).rows == ()
     assert desk.watch.screen(0).hidden == 8
 
 
-async def test_the_age_counts_from_the_last_update(desk: Desk) -> None:
+async def test_the_age_counts_from_the_last_update(desk: Desk, autojump_clock: MockClock) -> None:
     await desk.update("1")
     await trio.sleep(1.5)
     ages = [row.age_seconds for row in desk.watch.screen(8).rows]
@@ -167,7 +174,9 @@ async def test_the_age_counts_from_the_last_update(desk: Desk) -> None:
     assert ages[1:] == [None] * 7
 
 
-async def test_messages_a_second_are_counted_over_a_window(desk: Desk) -> None:
+async def test_messages_a_second_are_counted_over_a_window(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     for _ in range(20):
         desk.watch.screen(0)
         await trio.sleep(0.5)
@@ -175,14 +184,16 @@ async def test_messages_a_second_are_counted_over_a_window(desk: Desk) -> None:
     assert desk.watch.screen(0).messages_per_second == pytest.approx(100.0)
     for _ in range(8):
         await trio.sleep(0.5)
-        last = desk.watch.screen(0).messages_per_second
-    assert last == 0.0
+        desk.watch.screen(0)
+    assert desk.watch.screen(0).messages_per_second == 0.0
 
 
 # Plain lines
 
 
-async def test_lines_tell_news_and_every_few_seconds_how_things_stand(desk: Desk) -> None:
+async def test_lines_tell_news_and_every_few_seconds_how_things_stand(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     page = Page()
     async with running(lambda ctx: run_lines(ctx, desk.watch, page)):
         desk.publish(FeedUp(time_ns=now_ns(), feed="feed-0", epoch=3))
@@ -197,7 +208,9 @@ async def test_lines_tell_news_and_every_few_seconds_how_things_stand(desk: Desk
     assert last[9:] == "feed-0 up (epoch 4)"
 
 
-async def test_nothing_is_written_when_nothing_happens(desk: Desk) -> None:
+async def test_nothing_is_written_when_nothing_happens(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     page = Page()
     async with running(lambda ctx: run_lines(ctx, desk.watch, page)):
         await trio.sleep(STATUS_SECONDS * 0.9)
@@ -207,7 +220,9 @@ async def test_nothing_is_written_when_nothing_happens(desk: Desk) -> None:
 # The live view
 
 
-async def test_the_live_view_draws_in_place_and_restores_the_terminal(desk: Desk) -> None:
+async def test_the_live_view_draws_in_place_and_restores_the_terminal(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     page = Page()
     async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
         await trio.sleep(1.05)
@@ -222,7 +237,9 @@ async def test_the_live_view_draws_in_place_and_restores_the_terminal(desk: Desk
     assert SHOW in page.written[-1]
 
 
-async def test_every_frame_fits_the_terminal_of_that_moment(desk: Desk) -> None:
+async def test_every_frame_fits_the_terminal_of_that_moment(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     page = Page(100, 30)
     async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
         for width, height in [(60, 20), (160, 50), (20, 5), (1, 1)]:
@@ -233,7 +250,9 @@ async def test_every_frame_fits_the_terminal_of_that_moment(desk: Desk) -> None:
             assert {len(line) for line in lines} == {width}
 
 
-async def test_the_terminal_is_restored_when_the_view_is_cancelled(desk: Desk) -> None:
+async def test_the_terminal_is_restored_when_the_view_is_cancelled(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     page = Page()
     with trio.move_on_after(1.0):
         async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
@@ -241,7 +260,9 @@ async def test_the_terminal_is_restored_when_the_view_is_cancelled(desk: Desk) -
     assert LEAVE in page.written[-1]
 
 
-async def test_a_terminal_that_takes_nothing_does_not_hold_up_the_end(desk: Desk) -> None:
+async def test_a_terminal_that_takes_nothing_does_not_hold_up_the_end(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     page = Page()
     async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
         await trio.sleep(1.0)
@@ -251,7 +272,9 @@ async def test_a_terminal_that_takes_nothing_does_not_hold_up_the_end(desk: Desk
     assert trio.current_time() - ended_at <= 2.5
 
 
-async def test_logs_are_held_back_while_the_view_has_the_terminal(desk: Desk) -> None:
+async def test_logs_are_held_back_while_the_view_has_the_terminal(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
     page, stream = Page(), io.StringIO()
     logs = LogLines(stream)
     async with running(lambda ctx: run_live(ctx, desk.watch, page, logs)):
@@ -301,15 +324,33 @@ def test_the_view_is_live_on_a_terminal_that_can(
     assert display.stream is (err if stdout_is_data else out)
 
 
-async def test_a_reader_who_leaves_stops_the_service(desk: Desk) -> None:
-    class Gone(io.StringIO):
-        def write(self, text: str) -> int:
-            raise BrokenPipeError(32, "nobody reads")
-
-    display = Display(Gone(), False, LogLines(io.StringIO()), "test")
-    spec = display.child(desk.service)
-    root = Supervisor("root", [spec])
-    desk.service.root.stop = root.stop  # type: ignore[method-assign]
+async def test_a_reader_who_leaves_stops_the_service(desk: Desk, autojump_clock: MockClock) -> None:
+    page = Page()
+    page.gone = BrokenPipeError(errno.EPIPE, "nobody reads")
+    monkeypatch.setattr("polyactors.terminal.display.Output", lambda stream: page)
+    display = Display(io.StringIO(), is_live, LogLines(io.StringIO()), "test")
+    root = Supervisor("root", [display.child(desk.service)])
+    monkeypatch.setattr(desk.service, "stop", root.stop)
     desk.publish(FeedUp(time_ns=now_ns(), feed="feed-0", epoch=3))
-    with trio.fail_after(60.0):
+    with trio.fail_after(5.0):
         await root.run()
+
+
+async def test_a_view_that_crashes_comes_back_and_never_brings_the_service_down(
+    desk: Desk, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Page()
+    page.gone = OSError(errno.ENOSPC, "full")
+    monkeypatch.setattr("polyactors.terminal.display.Output", lambda stream: page)
+    display = Display(io.StringIO(), False, LogLines(io.StringIO()), "test")
+    root = Supervisor("root", [display.child(desk.service)], intensity=Intensity(0, 1000.0))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.run)
+        for _ in range(10):
+            desk.publish(FeedUp(time_ns=now_ns(), feed="feed-0", epoch=3))
+            await trio.sleep(60.0)
+        page.gone = None
+        desk.publish(FeedUp(time_ns=now_ns(), feed="feed-0", epoch=4))
+        await trio.sleep(60.0)
+        root.stop()
+    assert "feed-0 up (epoch 4)" in page.text
