@@ -165,15 +165,21 @@ def make_settings(values: Mapping[str, Any], *, source: str = "the configuration
     """Settings from plain values. Raises UsageError that names every key in question."""
     try:
         settings = _converter.structure(dict(values), Settings)
-    except (cattrs.BaseValidationError, ValueError, TypeError) as error:
-        problems = (
-            cattrs.transform_error(error, path=source)
-            if isinstance(error, cattrs.BaseValidationError)
-            else [str(error)]
-        )
-        raise UsageError("; ".join(problems)) from None
+    except cattrs.ClassValidationError as error:
+        raise UsageError(f"{source}: {'; '.join(_problems(error))}") from None
     for field in attrs.fields(Settings):
         maximum = field.metadata.get("maximum")
         if maximum is not None and getattr(settings, field.name) > maximum:
-            raise UsageError(f"{field.name} must be at most {maximum}")
+            raise UsageError(f"{source}: {field.name} must be at most {maximum}")
     return settings
+
+
+def _problems(error: cattrs.ClassValidationError) -> list[str]:
+    of_keys, of_all = error.group_exceptions()
+    problems = [f"{note.name}: {problem}" for problem, note in of_keys]
+    for problem in of_all:
+        if isinstance(problem, cattrs.ForbiddenExtraKeysError):
+            problems += [f"unknown key {key!r}" for key in sorted(problem.extra_fields)]
+        else:  # a validator's, which names its key
+            problems.append(str(problem))
+    return problems

@@ -1,6 +1,6 @@
-"""Logs: one readable line each on standard error, from structlog and from `logging` alike.
+"""Logs: one readable line each on standard error, ours (logger.py) and those of our parts.
 
-    19:11:02.123 WARNING unreadable frame why="not JSON" excerpt="<html>"
+    19:11:02.123 WARNING unreadable frame why='not JSON' excerpt='<html>'
 
 While a live view has the terminal the lines are held back, the newest ones, and come after it.
 """
@@ -8,17 +8,17 @@ While a live view has the terminal the lines are held back, the newest ones, and
 import logging
 import time
 from collections import deque
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from typing import TextIO
 
-import structlog
-
+from polyactors.logger import log
 from polyactors.terminal.text import printable
 
 HELD_LINES_MAX = 200
 """Lines kept while a live view has the terminal."""
-VALUE_CHARS_MAX = 500
+MESSAGE_CHARS_MAX = 1000
+_FORMATTER = logging.Formatter()
 
 
 class LogLines:
@@ -58,18 +58,12 @@ class LogLines:
 
 
 class _Handler(logging.Handler):
-    """Lines from the standard library's `logging`: the supervisor's, and those of our parts."""
-
     def __init__(self, lines: LogLines) -> None:
         super().__init__()
         self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields = {"logger": record.name}
-        exception = "" if record.exc_info is None else logging.Formatter().format(record)
-        self._lines.write(
-            format_line(record.levelname, record.getMessage(), fields, exception, record.created)
-        )
+        self._lines.write(format_record(record))
 
 
 @contextmanager
@@ -82,49 +76,24 @@ def logging_to(stream: TextIO, level: str) -> Generator[LogLines, None, None]:
     level_before = root.level
     root.addHandler(handler)
     root.setLevel(number)
-    structlog.configure(
-        processors=[structlog.processors.format_exc_info, _render],
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=lambda *_: _LineLogger(lines),
-        cache_logger_on_first_use=False,
-    )
     try:
         yield lines
     finally:
         lines.release()
         root.setLevel(level_before)
         root.removeHandler(handler)
-        structlog.reset_defaults()
 
 
-def format_line(
-    level: str, message: str, fields: Mapping[str, object], exception: str, seconds: float
-) -> str:
+def format_record(record: logging.LogRecord) -> str:
     """One line, and the traceback below it. Nothing in it can control a terminal."""
-    clock = time.strftime("%H:%M:%S", time.localtime(seconds))
-    words = [f"{clock}.{int(seconds % 1 * 1000):03} {level.upper():7} {printable(message)}"]
-    words += [f"{key}={_value(value)}" for key, value in fields.items()]
-    below = [printable(line) for line in exception.splitlines()]
-    return "\n".join([" ".join(words), *below])
-
-
-def _render(_: object, method: str, event: structlog.typing.EventDict) -> str:
-    level = "error" if method == "exception" else method
-    message = str(event.pop("event", ""))
-    exception = str(event.pop("exception", ""))
-    return format_line(level, message, event, exception, time.time())
-
-
-def _value(value: Any) -> str:
-    text = printable(value if isinstance(value, str) else repr(value))[:VALUE_CHARS_MAX]
-    return text if text and not set(text) & set(' "=') else '"' + text.replace('"', "'") + '"'
-
-
-class _LineLogger:
-    """What structlog hands its rendered lines to."""
-
-    def __init__(self, lines: LogLines) -> None:
-        self._lines = lines
-
-    def __getattr__(self, level: str) -> Any:
-        return self._lines.write
+    clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+    message = printable(record.getMessage())
+    if len(message) > MESSAGE_CHARS_MAX:
+        message = message[:MESSAGE_CHARS_MAX] + "…"
+    # The other loggers are the supervisor's and those of our parts.
+    source = "" if record.name == log.name else f" ({record.name})"
+    line = f"{clock}.{int(record.msecs):03} {record.levelname:7} {message}{source}"
+    if not record.exc_info:
+        return line
+    traceback = _FORMATTER.formatException(record.exc_info)
+    return "\n".join([line, *map(printable, traceback.splitlines())])

@@ -56,18 +56,22 @@ GLOBAL_EVENTS = (NewMarket, MarketResolved)
 """They come to every connection whatever it subscribed: no sign that its books are served."""
 
 
+def _log_unreadable(_: int, found: Unreadable) -> None:
+    log.warning("unreadable frame", why=found.why, excerpt=found.excerpt)
+
+
 async def run_parser(
     ctx: Context[Frames],
     feed: Feed,
     shard: Address[ShardMessage],
     heartbeat: Address[HeartbeatMessage] | None = None,
     connection: Address[ControlMessage] | None = None,
-    on_unreadable: Callable[[int, str], None] = lambda frame, why: None,
+    on_unreadable: Callable[[int, Unreadable], None] = _log_unreadable,
 ) -> None:
     """Parse until stopped. Never fails on what a frame says, only on bugs.
 
-    A replay has neither heartbeat nor connection; it learns by `on_unreadable` which frame,
-    counted from 0 over the feed's life, was unreadable and why.
+    `on_unreadable` hears of every unreadable frame, counted from 0 over the feed's life; a
+    replay, which has neither heartbeat nor connection, names the line instead of logging it.
     """
     codec = MarketCodec()
     unreadable, counted_epoch = 0, feed.epoch
@@ -83,8 +87,8 @@ async def run_parser(
                 feed.env.statistics.stale_batches += 1
                 continue
             parsed = parse_frames(codec, frames.frames, feed.env.statistics)
-            for index, why in parsed.unreadable:
-                on_unreadable(feed.messages + index, why)
+            for index, found in parsed.unreadable:
+                on_unreadable(feed.messages + index, found)
             feed.messages += len(frames.frames)
             if parsed.is_data:
                 feed.note_data(beyond_first_dump=parsed.is_beyond_dump)
@@ -108,8 +112,8 @@ class ParsedFrames:
 
     events: list[MarketEvent | Missed]
     pongs: int
-    unreadable: list[tuple[int, str]]
-    """Index and fault of each frame that held something unreadable."""
+    unreadable: list[tuple[int, Unreadable]]
+    """Index of each frame that held something unreadable, and the first of that."""
     is_data: bool
     """Market data of some token: a sign of life of the feed. PONG is not."""
     is_beyond_dump: bool
@@ -121,7 +125,7 @@ def parse_frames(
 ) -> ParsedFrames:
     """Decode frames in order, count everything, and put a Missed where something was lost."""
     events: list[MarketEvent | Missed] = []
-    unreadable: list[tuple[int, str]] = []
+    unreadable: list[tuple[int, Unreadable]] = []
     pongs = 0
     is_data = is_beyond_dump = False
     for index, frame in enumerate(frames):
@@ -138,7 +142,7 @@ def parse_frames(
             log.warning("the exchange rejected a subscription", answer=decoded.control.value)
         _count_unknown(decoded, statistics)
         if decoded.unreadable:
-            unreadable.append((index, decoded.unreadable[0].why))
+            unreadable.append((index, decoded.unreadable[0]))
             events.extend(_lose(decoded.unreadable, statistics))
     return ParsedFrames(events, pongs, unreadable, is_data, is_beyond_dump)
 
@@ -158,7 +162,6 @@ def _lose(found: tuple[Unreadable, ...], statistics: Statistics) -> list[Missed]
     touches_all = False
     for item in found:
         statistics.unreadable_samples.append(item.excerpt)
-        log.warning("unreadable frame", why=item.why, excerpt=item.excerpt)
         named.update(dict.fromkeys(item.tokens))
         touches_all = touches_all or not item.tokens
     return [Missed(() if touches_all else tuple(named), StaleReason.PARSE_FAILURE)]

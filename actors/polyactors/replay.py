@@ -27,6 +27,7 @@ from polyactors.errors import UsageError
 from polyactors.feed import Feed
 from polyactors.messages import Frames, ShardMessage
 from polyactors.parser import run_parser
+from polyactors.protocol.events import Unreadable
 from polyactors.shard import BookShard, Send
 from polysupervisor import (
     Address,
@@ -147,10 +148,10 @@ async def replay_files(
         shards.append(shard)
         return shard
 
-    def on_unreadable(frame: int, why: str) -> None:
+    def on_unreadable(frame: int, found: Unreadable) -> None:
         path, line = lines.place(frame)
         readable[path] -= 1
-        on_bad_line(path, line, why)
+        on_bad_line(path, line, found.why)
 
     failure: UsageError | None = None
 

@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
+from typing import TextIO
 
 import pytest
 import trio
@@ -18,6 +19,7 @@ from polyactors.events import BookUpdated, Event, FeedUp
 from polyactors.logs import LogLines
 from polyactors.rest import RestClient
 from polyactors.service import Service
+from polyactors.terminal import display
 from polyactors.terminal.display import Display
 from polyactors.terminal.lines import STATUS_SECONDS, run_lines
 from polyactors.terminal.live import FRAME_SECONDS, run_live
@@ -43,6 +45,9 @@ class Page(Output):
     @property
     def text(self) -> str:
         return "".join(self.written)
+
+    def instead_of(self, stream: TextIO) -> Output:
+        return self
 
     async def write(self, text: str) -> None:
         if self.is_stuck:
@@ -319,17 +324,20 @@ def test_the_view_is_live_on_a_terminal_that_can(
     monkeypatch.setattr("sys.stdout", out)
     monkeypatch.setattr("sys.stderr", err)
     monkeypatch.setenv("TERM", term)
-    display = Display.choose(LogLines(err), "test", plain=plain, stdout_is_data=stdout_is_data)
-    assert display.is_live == is_live
-    assert display.stream is (err if stdout_is_data else out)
+    chosen = Display.choose(LogLines(err), "test", plain=plain, stdout_is_data=stdout_is_data)
+    assert chosen.is_live == is_live
+    assert chosen.stream is (err if stdout_is_data else out)
 
 
-async def test_a_reader_who_leaves_stops_the_service(desk: Desk, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("is_live", [True, False])
+async def test_a_reader_who_leaves_stops_the_service(
+    is_live: bool, desk: Desk, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = Page()
     page.gone = BrokenPipeError(errno.EPIPE, "nobody reads")
-    monkeypatch.setattr("polyactors.terminal.display.Output", lambda stream: page)
-    display = Display(io.StringIO(), is_live, LogLines(io.StringIO()), "test")
-    root = Supervisor("root", [display.child(desk.service)])
+    monkeypatch.setattr(display, "Output", page.instead_of)
+    shown = Display(io.StringIO(), is_live, LogLines(io.StringIO()), "test")
+    root = Supervisor("root", [shown.child(desk.service)])
     monkeypatch.setattr(desk.service, "stop", root.stop)
     desk.publish(FeedUp(time_ns=now_ns(), feed="feed-0", epoch=3))
     with trio.fail_after(5.0):
@@ -341,9 +349,9 @@ async def test_a_view_that_crashes_comes_back_and_never_brings_the_service_down(
 ) -> None:
     page = Page()
     page.gone = OSError(errno.ENOSPC, "full")
-    monkeypatch.setattr("polyactors.terminal.display.Output", lambda stream: page)
-    display = Display(io.StringIO(), False, LogLines(io.StringIO()), "test")
-    root = Supervisor("root", [display.child(desk.service)], intensity=Intensity(0, 1000.0))
+    monkeypatch.setattr(display, "Output", page.instead_of)
+    shown = Display(io.StringIO(), False, LogLines(io.StringIO()), "test")
+    root = Supervisor("root", [shown.child(desk.service)], intensity=Intensity(0, 1000.0))
     async with trio.open_nursery() as nursery:
         await nursery.start(root.run)
         for _ in range(10):
