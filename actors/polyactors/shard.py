@@ -288,7 +288,11 @@ class BookShard:
         if state is None:
             self._statistics.foreign_events += 1
             return
-        state.inputs.tick_size = str(event.new)
+        # The step that is under way was hashed with the tick before.
+        if state.group.is_open:
+            state.next_tick_size = str(event.new)
+        else:
+            state.inputs.tick_size = str(event.new)
         self._journal.tick_size(event)
 
     def _missed(self, missed: Missed, now: float) -> None:
@@ -314,6 +318,8 @@ class BookShard:
         self._open_groups.pop(state.token, None)
         closed = state.group.close(state.book)
         hash_ok = self._hash_ok(state, closed)
+        state.inputs.learn(state.next_tick_size, None, None)
+        state.next_tick_size = None
         statistics = self._statistics
         statistics.groups += 1
         statistics.groups_top_ok += closed.top_ok is not False

@@ -32,8 +32,8 @@ class TokenBook:
 
     __slots__ = (
         "attempts", "book", "buffer", "due_seconds", "expects_book", "group", "inputs",
-        "last_cause", "live_since_seconds", "market", "must_prove", "splice", "step", "token",
-        "why",
+        "last_cause", "live_since_seconds", "market", "must_prove", "next_tick_size", "splice",
+        "step", "token", "why",
     )  # fmt: skip
 
     def __init__(self, token: str) -> None:
@@ -55,6 +55,8 @@ class TokenBook:
         self.expects_book = False
         """A subscription of ours asked for the next `book`: it need not equal the local one."""
         self.inputs = HashInputs()
+        self.next_tick_size: str | None = None
+        """A new tick that the open group does not know yet."""
         self.must_prove = False
         """The book came by REST: the hash of the next complete group must bear it out."""
         self.last_cause: Cause = "snapshot"

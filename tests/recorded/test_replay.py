@@ -189,7 +189,6 @@ async def test_what_a_lost_message_wronged_waits_for_the_next_book(tmp_path: Pat
     assert desyncs == 2
 
 
-@pytest.mark.xfail(reason="the group before a tick_size_change is hashed with the new tick size")
 async def test_a_new_tick_size_does_not_count_for_the_group_before_it(tmp_path: Path) -> None:
     report, _ = await replay(write(tmp_path / "a.jsonl", venue_frames(300, markets=3, seed=3)))
     assert report.events["tick_size_change"] > 0
