@@ -89,11 +89,30 @@ def test_commands_run(code: str, tmp_path: Path, exchange: dict[str, str]) -> No
             continue
         words = shlex.split(command.replace("SLUG", first_slug(exchange)))
         argv = [sys.executable, *words[1:]]
-        if words[3] in ("run", "demo", "venue"):
+        if words[3] in ("run", "demo"):
             argv += ["--seconds", "3"]
+        if words[3] == "venue":
+            serves(argv, tmp_path)
+            continue
         done = run(argv, tmp_path, exchange)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), f"{line} shows nothing"
+
+
+def serves(argv: list[str], cwd: Path) -> None:
+    """A venue runs until it is stopped, and says first how to use it."""
+    with subprocess.Popen(
+        argv,
+        cwd=cwd,
+        env=os.environ | {"PYTHONPATH": python_path()},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as venue:
+        assert venue.stdout is not None
+        assert venue.stdout.readline().startswith("--ws-url ws://")
+        venue.send_signal(signal.SIGINT)
+        assert venue.wait(10) == 0
 
 
 def first_slug(exchange: dict[str, str]) -> str:

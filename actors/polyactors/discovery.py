@@ -57,7 +57,10 @@ def parse_market(text: str) -> str:
     if _CONDITION_ID.fullmatch(text):
         return text.lower()
     if "://" in text:
-        parts = [part for part in urlsplit(text).path.split("/") if part]
+        try:
+            parts = [part for part in urlsplit(text).path.split("/") if part]
+        except ValueError:  # an address that is none
+            parts = []
         if (len(parts) >= 2 and parts[-2] in ("event", "market")) or len(parts) >= 3:
             text = parts[-1]
         else:

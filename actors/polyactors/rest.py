@@ -24,7 +24,7 @@ from polyactors.protocol.rest import (
     decode_events,
     decode_markets_page,
 )
-from polyactors.transport import Network
+from polyactors.transport import Network, check_host
 
 BOOKS_PER_REQUEST_MAX = 250
 """POST /books: documented maximum 500, rejected by payload size around that (PROTOCOL.md 5)."""
@@ -42,6 +42,7 @@ def check_url(name: str, url: str) -> str:
         raise UsageError(f"{name}: {url!r} is not a URL ({error})") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"{name}: {url!r} is not a URL; expected https://HOST")
+    check_host(url, parts.hostname)
     return url.rstrip("/")
 
 

@@ -74,7 +74,7 @@ def open_outputs(values: Mapping[str, Any]) -> Generator[Outputs, None, None]:
         try:
             yield Outputs(() if events is None else (events_sink(events),), summary)
         finally:
-            if events is not None and events_path != STANDARD_OUTPUT:
+            if events is not None:
                 events.close()
     finally:
         if summary is not None and summary_path != STANDARD_OUTPUT:
@@ -91,7 +91,9 @@ def _open_summary(path: str) -> TextIO:
 
 
 @contextmanager
-def _prepared(values: Mapping[str, Any], title: str) -> Generator[tuple[Outputs, Display]]:
+def _prepared(
+    values: Mapping[str, Any], title: str
+) -> Generator[tuple[Outputs, Display], None, None]:
     with logging_to(sys.stderr, values["log_level"]) as logs, open_outputs(values) as outputs:
         stdout_is_data = STANDARD_OUTPUT in (values["events"], values["summary"])
         yield (
@@ -249,21 +251,24 @@ async def serve(values: Mapping[str, Any]) -> None:
         schedule=FaultSchedule.steady(values["seed"]) if values["faults"] else None,
         on_fault=say_fault,
     )
-    try:
-        async with trio.open_nursery() as nursery:
-            endpoints = await nursery.start(
-                partial(
-                    serve_venue,
-                    venue,
-                    host=values["host"],
-                    port=values["port"],
-                    rest_port=values["rest_port"],
-                )
-            )
+    serving = partial(
+        serve_venue,
+        venue,
+        host=values["host"],
+        port=values["port"],
+        rest_port=values["rest_port"],
+    )
+    mistake: ListenFailed | None = None
+    async with trio.open_nursery() as nursery:
+        try:
+            endpoints = await nursery.start(serving)
+        except ListenFailed as error:
+            mistake = error  # raised below: out of the nursery it would come in a group
+        else:
             print(endpoints.as_options(), flush=True)
             nursery.start_soon(venue.run)
-    except* ListenFailed as failures:
-        raise UsageError(str(failures.exceptions[0])) from None
+    if mistake is not None:
+        raise UsageError(str(mistake))
 
 
 def replay_command(values: Mapping[str, Any]) -> int:

@@ -1,10 +1,8 @@
 """Where the stream goes besides a terminal: the events file, one JSON object a line."""
 
-import errno
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import trio
@@ -13,7 +11,7 @@ from polyactors.errors import UsageError
 from polyactors.events import to_json
 from polyactors.logger import log
 from polyactors.stream import Subscription
-from polysupervisor import ChildSpec, Context, Shutdown
+from polysupervisor import Backoff, ChildSpec, Context, Shutdown
 
 if TYPE_CHECKING:
     from polyactors.service import Service
@@ -23,11 +21,15 @@ DRAIN_SECONDS_MAX = 5.0
 
 
 def open_events_file(path: str) -> BinaryIO:
-    """Open the events file anew; "-" is standard output. Raises UsageError."""
-    if path == "-":
-        return sys.stdout.buffer
+    """Open the events file anew, unbuffered; "-" is standard output. Raises UsageError.
+
+    Unbuffered, because it is written in a thread that may be left behind: one that held the
+    lock of a buffer would break the interpreter's exit.
+    """
     try:
-        return Path(path).open("wb")
+        if path == "-":
+            return open(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+        return open(path, "wb", buffering=0)
     except OSError as error:
         raise UsageError(f"cannot write the events to {path}: {error.strerror}") from None
 
@@ -42,7 +44,8 @@ def events_sink(file: BinaryIO) -> "Callable[[Service], ChildSpec[object]]":
         return ChildSpec(
             id="events",
             factory=lambda: lambda ctx: _write_events(ctx, subscription, file, service.stop),
-            shutdown=Shutdown(grace=DRAIN_SECONDS_MAX),
+            backoff=Backoff(),
+            shutdown=Shutdown(grace=DRAIN_SECONDS_MAX, kill=1.0),
         )
 
     return spec
@@ -55,10 +58,6 @@ async def _write_events(
     stop: Callable[[], None],
 ) -> None:
     """Write until stopped, then what is left. A reader that closed its pipe ends the service."""
-
-    def write(lines: bytes) -> None:
-        file.write(lines)
-        file.flush()
 
     async def end_at_stop() -> None:
         await ctx.stop_requested.wait()
@@ -75,13 +74,16 @@ async def _write_events(
             lines = b"".join(to_json(event) + b"\n" for event in events)
             try:
                 # In a thread: a pipe that nobody reads must not hold up the loop.
-                await trio.to_thread.run_sync(write, lines, abandon_on_cancel=True)
-            except OSError as error:
-                if error.errno != errno.EPIPE:
-                    raise
+                await trio.to_thread.run_sync(_write_all, file, lines, abandon_on_cancel=True)
+            except BrokenPipeError:
                 log.info("nobody reads the events any more, stopping")
-                if file is sys.stdout.buffer:
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                subscription.close()
                 stop()
+                await ctx.stop_requested.wait()
                 break
         nursery.cancel_scope.cancel()
+
+
+def _write_all(file: BinaryIO, data: bytes) -> None:
+    while data:  # a raw file may take less than it was given
+        data = data[file.write(data) or 0 :]

@@ -64,6 +64,14 @@ class Network:
     """Makes the transport of the REST client; None for the ordinary one."""
 
 
+def check_host(url: str, host: str) -> None:
+    """Raises UsageError for a host that cannot be looked up at all, like `a..b`."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        raise UsageError(f"{url!r}: {host!r} is no host name") from None
+
+
 @frozen
 class Target:
     """A WebSocket URL, taken apart."""
@@ -87,10 +95,7 @@ class Target:
         resource = parts.path or "/"
         if parts.query:
             resource += "?" + parts.query
-        try:
-            parts.hostname.encode("idna")
-        except UnicodeError:
-            raise UsageError(f"{url!r}: {parts.hostname!r} is no host name") from None
+        check_host(url, parts.hostname)
         if not all("!" <= character <= "~" for character in resource):
             raise UsageError(f"{url!r} has characters that a URL must write as %XX")
         return cls(parts.hostname, port or (443 if tls else 80), tls, resource)

@@ -263,6 +263,23 @@ def test_the_venue_says_first_how_to_reach_it_and_ends_clean_on_a_signal() -> No
     assert given["ws_url"].startswith("ws://127.0.0.1:")
 
 
+def test_the_demo_writes_nothing_but_data_to_a_standard_output_that_carries_data() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    argv = "demo --seconds 1 --markets 1 --events - --summary -"
+    done = subprocess.run(
+        [sys.executable, "-m", "polyactors", *argv.split()],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    *events, summary = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {"feed_up", "trust_changed", "book_updated"} <= {event["type"] for event in events}
+    assert summary["tokens"] == {"LIVE": 2}
+    assert "feed-0 up (epoch 1)" in done.stderr
+    assert "stopped after " in done.stderr.splitlines()[-1]
+
+
 FRAMES = (
     '{"event_type":"book","asset_id":"1","market":"0x1","timestamp":"1","hash":"",'
     '"bids":[{"price":"0.4","size":"5"}],"asks":[{"price":"0.6","size":"7"}]}\n'

@@ -25,6 +25,9 @@ from polyactors.events import (
 OF_TOKEN: dict[str, Any] = {"token": "1111", "market": "0xab", "epoch": 7}
 AT = 1_700_000_000_000_000_001
 
+ADDED = {"timestamp_ms", "detail", "kind", "feed"}
+"""Keys that we give beyond those that were asked for."""
+
 # Class, its fields, and the documented keys with their JSON values (the issue's list).
 EXAMPLES: list[tuple[type, dict[str, Any], str, dict[str, Any]]] = [
     (
@@ -50,7 +53,7 @@ EXAMPLES: list[tuple[type, dict[str, Any], str, dict[str, Any]]] = [
     (
         TradePrinted,
         OF_TOKEN
-        | {"price": Decimal("0.001"), "size": Decimal("126680"), "side": "SELL"}
+        | {"price": Decimal("0.001"), "size": Decimal(126680), "side": "SELL"}
         | {"timestamp_ms": 12},
         "trade_printed",
         OF_TOKEN | {"price": "0.001", "size": "126680", "side": "SELL"},
@@ -131,7 +134,7 @@ def test_an_event_is_one_line_with_the_documented_keys(
     assert (found["type"], found["time_ns"]) == (name, AT)
     assert list(found)[:2] == ["type", "time_ns"]
     assert {key: found.get(key, "absent") for key in keys} == keys
-    assert set(found) == {"type", *(name for name in dir(event) if name in found)}
+    assert set(found) - set(keys) <= {"type", "time_ns", *ADDED}
 
 
 def test_every_kind_of_event_stands_in_the_table() -> None:
@@ -145,7 +148,7 @@ def test_what_comes_from_the_wire_cannot_break_out_of_its_line() -> None:
 
 
 def test_a_price_keeps_every_digit() -> None:
-    exact = {"price": Decimal("0.123456789"), "size": Decimal("123456789012.000000001")}
-    event = TradePrinted(time_ns=AT, **OF_TOKEN, **exact, side="BUY", timestamp_ms=1)
+    price, size = Decimal("0.123456789"), Decimal("123456789012.000000001")
+    event = TradePrinted(time_ns=AT, **OF_TOKEN, price=price, size=size, side="BUY", timestamp_ms=1)
     found = json.loads(to_json(event))
     assert (found["price"], found["size"]) == ("0.123456789", "123456789012.000000001")

@@ -8,6 +8,8 @@ import trio
 
 RESTORE_SECONDS_MAX = 1.0
 """A terminal that takes nothing for so long is not put back in order."""
+SIZE_UNKNOWN = (80, 24)
+"""Columns and lines where there is no terminal to ask."""
 GONE = (errno.EPIPE, errno.EIO, errno.ENXIO)
 """Nobody reads any more: a closed pipe, a terminal that hung up."""
 
@@ -39,12 +41,13 @@ class Output:
                 return  # the terminal is gone, and with it what was to be put in order
 
     def size(self) -> tuple[int, int]:
-        """Columns and lines, now; 80 and 24 where there is no terminal to ask."""
+        """Columns and lines, now."""
         try:
             size = os.get_terminal_size(-1 if self._fd is None else self._fd)
         except OSError:
-            return 80, 24
-        return max(size.columns, 1), max(size.lines, 1)
+            return SIZE_UNKNOWN
+        # Some terminals do not know their size, and say 0.
+        return (size.columns, size.lines) if size.columns and size.lines else SIZE_UNKNOWN
 
     def _write(self, text: str) -> None:
         encoding = self._stream.encoding or "utf-8"

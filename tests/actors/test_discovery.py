@@ -1,0 +1,304 @@
+"""From slugs, URLs and --top to tokens, over the embedded exchange's Gamma."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+import attrs
+import httpx2
+import pytest
+import trio
+
+import polyactors
+from polyactors import discovery
+from polyactors.config import Settings
+from polyactors.discovery import Wanted, check_token, parse_market, resolve
+from polyactors.errors import RestFailed, UsageError
+from polyactors.rest import RestClient
+from polyactors.transport import Network
+from polyactors.venue.exchange import Venue
+from polyactors.venue.memory import memory_network
+
+CONDITION_ID = "0x" + "aB" * 32
+SETTINGS = Settings(ws_url="ws://venue/ws", clob_url="http://venue", gamma_url="http://venue/gamma")
+
+
+@pytest.fixture
+def venue() -> Venue:
+    return Venue(seed=1, markets=7, rate=0.0)
+
+
+class Gamma:
+    """The exchange's REST side, with a record of the requests and a switch to turn it off."""
+
+    def __init__(self, venue: Venue) -> None:
+        self.requests: list[httpx2.URL] = []
+        self.is_down = False
+        self.answer: Callable[[httpx2.Request], httpx2.Response] | None = None
+        self._inner = httpx2.ASGITransport(app=venue.rest_app())  # type: ignore[arg-type]
+
+    async def handle(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request.url)
+        if self.is_down:
+            raise httpx2.ConnectError("connection refused")
+        if self.answer is not None:
+            return self.answer(request)
+        return await self._inner.handle_async_request(request)
+
+    @asynccontextmanager
+    async def client(self) -> AsyncGenerator[RestClient, None]:
+        network = Network(http_transport=lambda: httpx2.MockTransport(self.handle))
+        async with RestClient(SETTINGS, network) as rest:
+            yield rest
+
+    async def resolve(self, **wanted: object) -> list[str]:
+        """The condition ids that are found."""
+        async with self.client() as rest:
+            found = await resolve(Wanted(**wanted), rest)  # type: ignore[arg-type]
+        return [listing.condition_id for listing in found]
+
+
+@pytest.fixture
+def gamma(venue: Venue) -> Gamma:
+    return Gamma(venue)
+
+
+# --- what the user may type ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "market"),
+    [
+        ("will-it-rain", "will-it-rain"),
+        ("  will-it-rain\n", "will-it-rain"),
+        ("Fed_rates.2026", "Fed_rates.2026"),
+        ("0", "0"),
+        (CONDITION_ID, CONDITION_ID.lower()),
+        (CONDITION_ID.lower(), CONDITION_ID.lower()),
+        ("https://polymarket.com/event/will-it-rain", "will-it-rain"),
+        ("https://polymarket.com/event/will-it-rain/", "will-it-rain"),
+        ("https://polymarket.com/event/rain-in-may/will-it-rain", "will-it-rain"),
+        ("https://polymarket.com/event/will-it-rain?tid=17#top", "will-it-rain"),
+        ("https://polymarket.com/market/will-it-rain", "will-it-rain"),
+        ("http://www.polymarket.com/de/event/will-it-rain", "will-it-rain"),
+        ("https://polymarket.com/sports/nba/games/week/3/nba-lal-bos", "nba-lal-bos"),
+    ],
+)
+def test_a_market_is_named_by_slug_url_or_condition_id(text: str, market: str) -> None:
+    assert parse_market(text) == market
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "   ",
+        "will it rain",
+        "-rain",
+        "rain?",
+        "../../etc/passwd",
+        "a/b",
+        "wörter",
+        "rain\x00",
+        "https://polymarket.com",
+        "https://polymarket.com/",
+        "https://polymarket.com/markets",
+        "https://polymarket.com/event/",
+        "https://polymarket.com/event/will%20it",
+        "https://[bad/event/x",
+        "--top",
+    ],
+)
+def test_what_names_no_market_is_the_users_mistake(text: str) -> None:
+    with pytest.raises(UsageError, match="expected") as caught:
+        parse_market(text)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["0", "1" * 78, str(2**256 - 1)])
+def test_a_token_is_a_number_of_256_bits(token: str) -> None:
+    assert check_token(token) == token
+
+
+@pytest.mark.parametrize(
+    "token", ["", " 1", "1\n", "0x12", "-1", "1.0", "1" * 79, str(2**256), "٣", "12a"]
+)
+def test_anything_else_is_no_token(token: str) -> None:
+    with pytest.raises(UsageError, match="not a token id"):
+        check_token(token)
+
+
+def test_only_markets_and_top_need_the_listing() -> None:
+    assert not Wanted(tokens=("1",)).needs_listing
+    assert Wanted(markets=("a",)).needs_listing
+    assert Wanted(top=1).needs_listing
+
+
+# --- resolving -----------------------------------------------------------------------------
+
+
+async def test_a_market_is_found_by_slug_and_by_condition_id(venue: Venue, gamma: Gamma) -> None:
+    first, second = venue.markets[0], venue.markets[4]
+    async with gamma.client() as rest:
+        listings = await resolve(Wanted(markets=(second.slug, first.condition_id)), rest)
+    assert [listing.condition_id for listing in listings] == [
+        second.condition_id,
+        first.condition_id,
+    ]
+    assert [listing.tokens for listing in listings] == [second.tokens, first.tokens]
+
+
+async def test_an_events_slug_stands_for_its_open_markets(venue: Venue, gamma: Gamma) -> None:
+    of_event = [market for market in venue.markets if market.event_slug == "venue-event-2"]
+    assert len(of_event) == 2
+    assert await gamma.resolve(markets=("venue-event-2",)) == [m.condition_id for m in of_event]
+    venue.resolve_market(of_event[0].condition_id, 0)
+    assert await gamma.resolve(markets=("venue-event-2",)) == [of_event[1].condition_id]
+
+
+async def test_a_market_named_twice_is_followed_once(venue: Venue, gamma: Gamma) -> None:
+    market = venue.markets[0]
+    wanted = (market.slug, market.condition_id, market.event_slug)
+    found = await gamma.resolve(markets=wanted, top=7)
+    assert found[0] == market.condition_id
+    assert len(found) == len(set(found)) == 7
+
+
+@pytest.mark.parametrize("market", ["no-such-market", CONDITION_ID.lower()])
+async def test_an_unknown_market_is_the_users_mistake(market: str, gamma: Gamma) -> None:
+    with pytest.raises(UsageError, match="no market with an order book") as caught:
+        await gamma.resolve(markets=(market,))
+    assert market in str(caught.value)
+
+
+@pytest.mark.parametrize("top", [1, 3, 7, 50])
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+async def test_top_takes_the_most_active_markets_over_any_number_of_pages(
+    top: int, page: int, venue: Venue, gamma: Gamma, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(discovery, "MARKETS_PER_PAGE", page)
+    by_volume = sorted(venue.markets, key=lambda market: market.volume, reverse=True)
+    expected = [market.condition_id for market in by_volume[:top]]
+    assert await gamma.resolve(top=top) == expected
+    pages = -(-min(top, 7) // min(page, top))
+    assert len(gamma.requests) in (pages, pages + 1)
+    assert "after_cursor" not in gamma.requests[0].params
+    assert all("after_cursor" in url.params for url in gamma.requests[1:])
+
+
+async def test_top_leaves_closed_markets_out(venue: Venue, gamma: Gamma) -> None:
+    best = max(venue.markets, key=lambda market: market.volume)
+    venue.resolve_market(best.condition_id, 0)
+    found = await gamma.resolve(top=7)
+    assert len(found) == 6
+    assert best.condition_id not in found
+
+
+async def test_top_does_not_rely_on_the_order_of_the_answer(gamma: Gamma) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"markets": [row(i, i * 7 % 5) for i in range(5)]})
+
+    gamma.answer = answer
+    assert await gamma.resolve(top=2) == [condition_id(2), condition_id(4)]  # 4 and 3
+
+
+async def test_a_listing_whose_cursor_never_ends_is_read_to_a_limit(gamma: Gamma) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        number = len(gamma.requests)
+        return httpx2.Response(200, json={"markets": [row(number, 1)], "next_cursor": "again"})
+
+    gamma.answer = answer
+    found = await gamma.resolve(top=5000)
+    assert len(found) == len(gamma.requests) == discovery.PAGES_MAX
+
+
+def condition_id(number: int) -> str:
+    return f"0x{number:064x}"
+
+
+def row(number: int, volume: float) -> dict[str, object]:
+    return {
+        "conditionId": condition_id(number),
+        "slug": f"market-{number}",
+        "question": "?",
+        "clobTokenIds": f'["{2 * number + 1}", "{2 * number + 2}"]',
+        "outcomes": '["Yes", "No"]',
+        "volume24hr": volume,
+        "active": True,
+        "closed": False,
+    }
+
+
+async def test_gamma_that_cannot_be_reached_is_no_mistake_of_the_user(gamma: Gamma) -> None:
+    gamma.is_down = True
+    for wanted in ({"markets": ("a-market",)}, {"top": 3}):
+        with pytest.raises(RestFailed):
+            await gamma.resolve(**wanted)
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+async def test_gamma_that_answers_with_an_error_is_no_mistake_of_the_user(
+    status: int, gamma: Gamma
+) -> None:
+    gamma.answer = lambda request: httpx2.Response(status)
+    with pytest.raises(RestFailed, match=str(status)):
+        await gamma.resolve(top=3)
+
+
+# --- the actor in the service --------------------------------------------------------------
+
+
+@pytest.fixture
+def network(venue: Venue, gamma: Gamma, nursery: trio.Nursery) -> Network:
+    return attrs.evolve(
+        memory_network(venue, nursery), http_transport=lambda: httpx2.MockTransport(gamma.handle)
+    )
+
+
+async def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    with trio.fail_after(seconds):
+        while not holds():  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.05)
+
+
+async def test_a_service_follows_what_discovery_finds(
+    venue: Venue, network: Network, autojump_clock: object
+) -> None:
+    market = venue.markets[2]
+    async with polyactors.open_service(
+        markets=[market.slug], settings=SETTINGS, network=network
+    ) as service:
+        await until(lambda: service.states() == {"LIVE": 2})
+        assert service.tokens == market.tokens
+
+
+async def test_tokens_stream_while_gamma_is_down_and_the_rest_comes_later(
+    venue: Venue, gamma: Gamma, network: Network, autojump_clock: object
+) -> None:
+    gamma.is_down = True
+    known = venue.tokens[0]
+    async with polyactors.open_service(
+        [known], top=2, settings=SETTINGS, network=network
+    ) as service:
+        await until(lambda: service.states() == {"LIVE": 1})
+        await trio.sleep(300.0)  # it does not give up, and hurts nothing
+        assert service.states() == {"LIVE": 1}
+        asked = len(gamma.requests)
+        assert 5 < asked < 60
+        gamma.is_down = False
+        await until(lambda: service.states()["LIVE"] > 1)
+        by_volume = sorted(venue.markets, key=lambda m: m.volume, reverse=True)
+        tokens = [token for market in by_volume[:2] for token in market.tokens]
+        assert service.tokens == tuple(dict.fromkeys([known, *tokens]))
+        await until(lambda: service.states() == {"LIVE": len(service.tokens)})
+        assert service.feed_id(known) == "feed-0"
+
+
+async def test_an_unknown_slug_ends_the_service_with_the_users_mistake(
+    venue: Venue, network: Network, autojump_clock: object
+) -> None:
+    with pytest.raises(UsageError, match="no-such-market"):
+        async with polyactors.open_service(
+            venue.tokens[:1], markets=["no-such-market"], settings=SETTINGS, network=network
+        ):
+            await trio.sleep(60.0)
+            raise AssertionError("the block must have been cancelled")

@@ -1,0 +1,140 @@
+"""The counters, and the summary made of them."""
+
+import json
+import os
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from polyactors.statistics import (
+    LAG_MS_MAX,
+    OTHER,
+    SAMPLES_KEPT_MAX,
+    UNKNOWN_NAMES_MAX,
+    Statistics,
+    count_name,
+    rss_bytes,
+)
+
+KEYS = {
+    "seconds",
+    "frames",
+    "bytes",
+    "events",
+    "unknown_events",
+    "unreadable_frames",
+    "connects",
+    "restarts",
+    "resyncs",
+    "tokens",
+    "first_frame_ns",
+    "last_applied_ns",
+    "cpu_seconds",
+    "rss_bytes",
+    "lag_ms",
+}
+"""What the issue lists; there may be more."""
+
+
+def test_the_summary_of_a_service_that_did_nothing_has_every_key() -> None:
+    summary = Statistics().summary({})
+    assert set(summary) >= KEYS
+    assert summary["lag_ms"] == {"p50": None, "p99": None}
+    assert (summary["first_frame_ns"], summary["last_applied_ns"]) == (None, None)
+    assert (summary["frames"], summary["events"], summary["tokens"]) == (0, {}, {})
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_the_summary_says_what_was_counted() -> None:
+    statistics = Statistics()
+    statistics.frames, statistics.bytes, statistics.connects = 3, 400, 2
+    statistics.unreadable_frames = 1
+    statistics.unreadable_samples.append("<html>")
+    statistics.events.update({"book": 2, "price_change": 5})
+    statistics.unknown_events.update({"odd": 2, "odder": 1})
+    statistics.restarts["root/core/feeds/feed-0/parser"] = 1
+    statistics.resyncs["parse_failure"] = 4
+    statistics.note_first_frame()
+    statistics.last_applied_ns = time.monotonic_ns()
+    statistics.note_lag(12)
+    summary = statistics.summary({"LIVE": 8})
+    assert (summary["frames"], summary["bytes"], summary["connects"]) == (3, 400, 2)
+    assert (summary["unreadable_frames"], summary["unreadable_samples"]) == (1, ["<html>"])
+    assert summary["events"] == {"book": 2, "price_change": 5}
+    assert summary["unknown_events"] == 3
+    assert summary["unknown_event_types"] == {"odd": 2, "odder": 1}
+    assert summary["restarts"] == {"root/core/feeds/feed-0/parser": 1}
+    assert summary["resyncs"] == {"parse_failure": 4}
+    assert summary["tokens"] == {"LIVE": 8}
+    assert summary["lag_ms"] == {"p50": 12, "p99": 12}
+    first, last = statistics.first_frame_ns, statistics.last_applied_ns
+    assert first is not None
+    assert statistics.started_ns <= first <= last <= time.monotonic_ns()
+    assert (summary["first_frame_ns"], summary["last_applied_ns"]) == (first, last)
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_time_and_memory_are_those_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    statistics = Statistics()
+    monkeypatch.setattr(time, "monotonic_ns", lambda: statistics.started_ns + 1_500_000_000)
+    monkeypatch.setattr(time, "process_time", lambda: statistics.cpu_started_seconds + 0.25)
+    summary = statistics.summary({})
+    assert (summary["seconds"], summary["cpu_seconds"]) == (1.5, 0.25)
+
+
+def test_resident_memory_grows_with_what_is_touched() -> None:
+    before = rss_bytes()
+    assert before > 2**20
+    ballast = os.urandom(32 * 2**20)
+    assert rss_bytes() > before + 24 * 2**20
+    del ballast
+
+
+@given(st.lists(st.integers(-5, 2 * LAG_MS_MAX), min_size=1), st.floats(0.1, 100.0))
+def test_a_percentile_is_the_nearest_rank(lags: list[int], percent: float) -> None:
+    statistics = Statistics()
+    for lag in lags:
+        statistics.note_lag(lag)
+    ranked = sorted(min(max(lag, 0), LAG_MS_MAX) for lag in lags)
+    found = statistics.lag_percentile_ms(percent)
+    assert found is not None
+    at_most = sum(lag <= found for lag in ranked)
+    below = sum(lag < found for lag in ranked)
+    needed = len(ranked) * percent / 100
+    assert at_most >= needed - 1e-9
+    assert below < max(needed, 1) + 1e-9
+
+
+def test_percentiles_of_a_hundred_lags() -> None:
+    statistics = Statistics()
+    for lag in range(1, 101):
+        statistics.note_lag(lag)
+    assert [statistics.lag_percentile_ms(p) for p in (50, 99, 100)] == [50, 99, 100]
+
+
+def test_lags_beyond_the_greatest_are_counted_as_it() -> None:
+    statistics = Statistics()
+    for lag in (-3, LAG_MS_MAX, LAG_MS_MAX + 1, 10**12):
+        statistics.note_lag(lag)
+    assert statistics.lags_ms == {0: 1, LAG_MS_MAX: 3}
+
+
+def test_the_other_side_cannot_make_the_counters_grow() -> None:
+    statistics = Statistics()
+    for number in range(10 * UNKNOWN_NAMES_MAX):
+        count_name(statistics.unknown_events, f"name-{number}")
+    count_name(statistics.unknown_events, "name-0")
+    assert len(statistics.unknown_events) == UNKNOWN_NAMES_MAX + 1
+    assert statistics.unknown_events["name-0"] == 2
+    assert statistics.unknown_events[f"name-{UNKNOWN_NAMES_MAX - 1}"] == 1
+    assert statistics.unknown_events[OTHER] == 9 * UNKNOWN_NAMES_MAX
+    assert statistics.summary({})["unknown_events"] == 10 * UNKNOWN_NAMES_MAX + 1
+
+
+def test_only_the_newest_samples_are_kept() -> None:
+    statistics = Statistics()
+    statistics.unreadable_samples.extend(str(n) for n in range(SAMPLES_KEPT_MAX + 3))
+    assert list(statistics.unreadable_samples)[0] == "3"
+    assert len(statistics.unreadable_samples) == SAMPLES_KEPT_MAX
