@@ -59,8 +59,8 @@ async def run_shard(
             if batches:
                 feed.env.statistics.last_applied_ns = time.monotonic_ns()
     finally:
-        feed.shard = None
-        if not feed.env.is_stopping:  # at the end of the service the last states stand
+        if not feed.env.is_stopping:  # at the end of the service the last books stand
+            feed.shard = None
             shard.abandon(trio.current_time())
             shard.flush()
 

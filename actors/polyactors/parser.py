@@ -74,7 +74,7 @@ async def run_parser(
     replay, which has neither heartbeat nor connection, names the line instead of logging it.
     """
     codec = MarketCodec()
-    unreadable, counted_epoch = 0, feed.epoch
+    unreadable = 0  # in one session: the next one is a new incarnation's
     if feed.epoch is not None:
         # Frames that a former incarnation had taken, or that waited for it, are gone.
         lost = Missed((), StaleReason.ACTOR_RESTARTED)
@@ -98,8 +98,6 @@ async def run_parser(
                 )
             if parsed.pongs and heartbeat is not None:
                 await heartbeat.send(PongReceived(frames.epoch))
-            if counted_epoch != frames.epoch:
-                unreadable, counted_epoch = 0, frames.epoch
             unreadable += len(parsed.unreadable)
             if unreadable > UNREADABLE_PER_SESSION_MAX and connection is not None:
                 detail = f"{unreadable} unreadable frames in one session"

@@ -458,14 +458,16 @@ async def open_service(
 
             async def run(task_status: trio.TaskStatus[None]) -> None:
                 nonlocal error
+                failure: Exception | None
                 try:
                     await service.run(task_status=task_status)
                 except SupervisorEscalation as escalation:
-                    error = escalation
+                    failure = escalation
                 else:
-                    error = service.failure
-                if error is not None:
-                    nursery.cancel_scope.cancel(reason=str(error))
+                    failure = service.failure
+                if failure is not None:
+                    error = error or failure  # the block's own error was there before
+                    nursery.cancel_scope.cancel(reason=str(failure))
 
             await nursery.start(run)
             try:

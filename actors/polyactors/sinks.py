@@ -30,8 +30,9 @@ def open_events_file(path: str) -> BinaryIO:
         if path == "-":
             return open(os.dup(sys.stdout.fileno()), "wb", buffering=0)
         return open(path, "wb", buffering=0)
-    except OSError as error:
-        raise UsageError(f"cannot write the events to {path}: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # ValueError: a path with a NUL
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UsageError(f"cannot write the events to {path}: {why}") from None
 
 
 def events_sink(file: BinaryIO) -> "Callable[[Service], ChildSpec[object]]":

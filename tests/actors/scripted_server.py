@@ -9,7 +9,7 @@ Everything runs over in-memory streams, so on the virtual time of `autojump_cloc
 import json
 import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from random import Random
 from typing import Any, TypeVar
 
@@ -30,6 +30,7 @@ from polyactors.environment import Environment
 from polyactors.events import Event, FeedDown, FeedUp, TrustChanged
 from polyactors.rest import RestClient
 from polyactors.service import Service
+from polyactors.stream import Subscription
 from polyactors.transport import Network
 
 MARKET = "0x" + "ab" * 32
@@ -430,10 +431,12 @@ class Run:
         """Set when the service's `run` has returned."""
         self._news = trio.Event()
 
-    async def collect(self, subscription: Any) -> None:
-        async for event in subscription:
-            self.events.append(event)
-            self._news.set()
+    async def collect(self, subscription: Subscription) -> None:
+        with suppress(trio.EndOfChannel):
+            while True:
+                # A batch at once: what was published together is seen together.
+                self.events += await subscription.receive_batch()
+                self._news.set()
 
     async def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
         """Wait until the condition holds, which is looked at after every event."""

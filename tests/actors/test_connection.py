@@ -697,6 +697,18 @@ async def test_a_stop_under_full_load_is_no_crash(
     assert run.downs == ["stopping"]
 
 
+async def test_a_stop_says_goodbye_and_a_peer_believed_dead_is_spared_it(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, serve(pong=False), serve())
+    async with running(server) as run:
+        await run.until(lambda: len(run.epochs) == 2)
+        await run.all_live()
+        assert run.downs == ["pong_timeout"]
+    await trio.sleep(1.0)
+    assert [visit.close_code for visit in server.visits] == [1006, 1000]
+
+
 async def test_a_stop_while_feeds_wait_for_their_turn_to_connect(
     nursery: trio.Nursery, autojump_clock: object
 ) -> None:

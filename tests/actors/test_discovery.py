@@ -34,7 +34,7 @@ class Gamma:
         self.requests: list[httpx2.URL] = []
         self.is_down = False
         self.answer: Callable[[httpx2.Request], httpx2.Response] | None = None
-        self._inner = httpx2.ASGITransport(app=venue.rest_app())  # type: ignore[arg-type]
+        self._inner = httpx2.ASGITransport(app=venue.rest_app())
 
     async def handle(self, request: httpx2.Request) -> httpx2.Response:
         self.requests.append(request.url)
@@ -296,9 +296,12 @@ async def test_tokens_stream_while_gamma_is_down_and_the_rest_comes_later(
 async def test_an_unknown_slug_ends_the_service_with_the_users_mistake(
     venue: Venue, network: Network, autojump_clock: object
 ) -> None:
-    with pytest.raises(UsageError, match="no-such-market"):
+    async def follow() -> None:
         async with polyactors.open_service(
             venue.tokens[:1], markets=["no-such-market"], settings=SETTINGS, network=network
         ):
             await trio.sleep(60.0)
             raise AssertionError("the block must have been cancelled")
+
+    with pytest.raises(UsageError, match="no-such-market"):
+        await follow()

@@ -9,6 +9,7 @@ import trio
 from tests.actors.scripted_server import (
     MARKET,
     NO,
+    SETTINGS,
     YES,
     Act,
     Books,
@@ -20,12 +21,15 @@ from tests.actors.scripted_server import (
 )
 
 from polyactors.book.trust import StaleReason, TrustState
+from polyactors.environment import Environment
 from polyactors.events import ActorRestarted, FeedDown, Gap, TrustChanged
-from polyactors.messages import Missed
-from polyactors.parser import UNREADABLE_PER_SESSION_MAX, parse_frames
+from polyactors.feed import Feed
+from polyactors.messages import Frames, Missed, Parsed
+from polyactors.parser import UNREADABLE_PER_SESSION_MAX, parse_frames, run_parser
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import BookSnapshot, Decoded, PriceChange
 from polyactors.statistics import Statistics
+from polysupervisor import ChildSpec, Context, MailboxSpec, Supervisor
 
 LIVE = [(TrustState.SYNCING, None), (TrustState.LIVE, None)]
 RESYNCED = [
@@ -322,6 +326,37 @@ async def test_changes_of_a_complement_that_nobody_subscribed_are_passed_by(
         assert run.service.statistics.foreign_events == 3
         assert run.service.tokens == (YES,)
         assert all(getattr(event, "token", YES) == YES for event in run.events)
+
+
+async def test_frames_of_a_dead_session_are_dropped_and_counted(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    books = Books((YES,))
+    env = Environment(SETTINGS)
+    feed = Feed("feed-0", (YES,), env)
+    parsed: list[Parsed] = []
+
+    async def take(ctx: Context[Parsed]) -> None:
+        while True:
+            parsed.extend(await ctx.inbox.receive_batch())
+
+    shard = ChildSpec[Parsed](id="shard", factory=lambda: take, mailbox=MailboxSpec())
+    parser = ChildSpec[Frames](
+        id="parser",
+        factory=lambda: lambda ctx: run_parser(ctx, feed, root.address("shard")),
+        mailbox=MailboxSpec(),
+    )
+    root = Supervisor("root", [shard, parser])
+    await nursery.start(root.run)
+    feed.epoch = 7
+    frame = json.dumps(books.snapshot(YES))
+    for epoch in (6, 7, 8):
+        root.address("parser").send_nowait(Frames("feed-0", epoch, 0, [frame]))
+    await trio.sleep(1.0)
+    assert [batch.epoch for batch in parsed] == [7]
+    assert env.statistics.stale_batches == 2
+    assert feed.messages == 1
+    root.stop()
 
 
 # --- crashes ----------------------------------------------------------------------------------

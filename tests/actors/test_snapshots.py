@@ -310,6 +310,20 @@ async def test_a_session_that_ends_while_rest_is_asked_takes_its_question_along(
         assert len(rest.requests) == 1
 
 
+async def test_an_answer_to_a_question_of_the_session_before_is_not_taken(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    act = serve(withheld=[NO], tick_seconds=None)
+    server = ScriptedServer(nursery, serve(withheld=[NO], tick_seconds=None, seconds=5.0), act)
+    rest = ScriptedRest(server.books, late(9.0))
+    async with running(server, rest=rest, first_book_deadline_seconds=2.0) as run:
+        await run.all_live()
+        # Asked after 4 s, and again in the next session, long before the first answer at 13 s.
+        assert trio.current_time() > 13.1
+        assert len(rest.requests) == 2
+        await run.check_books()
+
+
 async def test_a_token_that_rest_does_not_know_is_stale_and_left_alone(
     nursery: trio.Nursery, autojump_clock: object
 ) -> None:

@@ -136,5 +136,5 @@ def test_the_other_side_cannot_make_the_counters_grow() -> None:
 def test_only_the_newest_samples_are_kept() -> None:
     statistics = Statistics()
     statistics.unreadable_samples.extend(str(n) for n in range(SAMPLES_KEPT_MAX + 3))
-    assert list(statistics.unreadable_samples)[0] == "3"
+    assert statistics.unreadable_samples[0] == "3"
     assert len(statistics.unreadable_samples) == SAMPLES_KEPT_MAX

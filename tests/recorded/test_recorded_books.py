@@ -20,9 +20,7 @@ CAPTURES = Path(os.environ.get("POLYACTORS_SHARED", ROOT / ".." / "shared")) / "
 ASK_CANCELLATION = CAPTURES / "market" / "capture_2026-09-11_ask_cancellation.jsonl"
 VECTORS = CAPTURES / "vectors" / "book_hash_vectors.json"
 
-pytestmark = pytest.mark.skipif(
-    not CAPTURES.is_dir(), reason="the captures of the live exchange are not on this machine"
-)
+pytestmark = pytest.mark.usefixtures("shared_captures")
 
 Json = dict[str, Any]
 YES = "89103662922399853582210727094555628545682161257465140653230183411405552444242"

@@ -28,7 +28,7 @@ SHARED = Path(
 )
 CAPTURES = SHARED / "captures"
 
-pytestmark = pytest.mark.skipif(not CAPTURES.is_dir(), reason="the captures are not here")
+pytestmark = pytest.mark.usefixtures("shared_captures")
 
 MESSAGES = {
     "nautilus_book.json": BookSnapshot,

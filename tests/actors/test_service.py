@@ -1,0 +1,460 @@
+"""The service as a program sees it: `open_service`, its books, its stream, its end."""
+
+import re
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from decimal import Decimal
+
+import pytest
+import trio
+
+import polyactors
+from polyactors.book.trust import StaleReason, TrustState
+from polyactors.config import Settings
+from polyactors.discovery import Wanted
+from polyactors.environment import Environment
+from polyactors.errors import BookNotLive, UnknownToken, UsageError
+from polyactors.events import BookUpdated, Event, FeedDown, FeedUp, TradePrinted, TrustChanged
+from polyactors.rest import RestClient
+from polyactors.service import Service
+from polyactors.transport import Network
+from polyactors.venue.exchange import Venue
+from polyactors.venue.memory import memory_network
+from polysupervisor import ChildSpec, Context, EventKind, SupervisorEscalation
+from polysupervisor import Event as RuntimeEvent
+
+OTHER = "4242"
+SETTINGS = Settings(ws_url="ws://venue/ws", clob_url="http://venue", gamma_url="http://venue/gamma")
+
+
+@pytest.fixture
+def venue() -> Venue:
+    return Venue(seed=1, markets=2, rate=20.0)
+
+
+@pytest.fixture
+def network(venue: Venue, nursery: trio.Nursery) -> Network:
+    nursery.start_soon(venue.run)
+    return memory_network(venue, nursery)
+
+
+Open = Callable[..., AbstractAsyncContextManager[Service]]
+
+
+@pytest.fixture
+def open_service(venue: Venue, network: Network) -> Open:
+    """The real one, with everything but the tokens given."""
+
+    @asynccontextmanager
+    async def opened(
+        tokens: Sequence[str] | None = None, **settings: object
+    ) -> AsyncGenerator[Service, None]:
+        values = {
+            "ws_url": SETTINGS.ws_url,
+            "clob_url": SETTINGS.clob_url,
+            "gamma_url": SETTINGS.gamma_url,
+        }
+        async with polyactors.open_service(
+            venue.tokens if tokens is None else tokens,
+            settings=Settings(**values | settings),  # type: ignore[arg-type]
+            network=network,
+        ) as service:
+            yield service
+
+    return opened
+
+
+async def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    with trio.fail_after(seconds):
+        while not holds():  # noqa: ASYNC110 - virtual time
+            await trio.sleep(0.05)
+
+
+async def until_live(service: Service) -> None:
+    await until(lambda: service.states() == {"LIVE": len(service.tokens)})
+
+
+def refuse_connections(venue: Venue, seconds: float) -> None:
+    venue.inject("refuse", seconds=seconds)
+
+
+# --- books ---------------------------------------------------------------------------------
+
+
+async def test_a_live_book_is_read_as_decimals(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+        venue.pause()
+        await trio.sleep(1.0)
+        token = venue.tokens[0]
+        book = service.book(token)
+        assert book.state is TrustState.LIVE
+        assert book.reason is None
+        assert book.settled
+        assert book.age_seconds > 0.0
+        expected = venue.books()[token]
+        assert book.to_wire() == {"bids": expected["bids"], "asks": expected["asks"]}
+        bid, ask = book.best_bid, book.best_ask
+        assert bid is not None
+        assert ask is not None
+        assert isinstance(bid.price, Decimal)
+        assert str(bid.price) == book.to_wire()["bids"][-1]["price"]
+        assert bid.price < ask.price
+
+
+async def test_a_reading_does_not_change_with_the_book(
+    open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+        token = service.tokens[0]
+        before = service.book(token)
+        wire = before.to_wire()
+        await until(lambda: service.book(token, allow_stale=True).to_wire() != wire)
+        assert before.to_wire() == wire
+
+
+async def test_a_book_that_never_came_is_not_handed_out_as_one(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    refuse_connections(venue, 5.0)
+    async with open_service() as service:
+        await trio.sleep(2.0)
+        token = service.tokens[0]
+        with pytest.raises(BookNotLive, match="EMPTY") as caught:
+            service.book(token)
+        error = caught.value
+        assert (error.token, error.state, error.reason) == (token, TrustState.EMPTY, None)
+        empty = service.book(token, allow_stale=True)
+        assert empty.state is TrustState.EMPTY
+        assert (empty.best_bid, empty.best_ask) == (None, None)
+
+
+async def test_a_stale_book_says_why_and_since_when_and_is_handed_out_labelled(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+        token = service.tokens[0]
+        venue.pause()
+        await trio.sleep(1.0)
+        last = service.book(token).to_wire()
+        refuse_connections(venue, 20.0)
+        await trio.sleep(7.0)
+        with pytest.raises(BookNotLive, match=re.escape("STALE (disconnected)")) as caught:
+            service.book(token)
+        error = caught.value
+        assert (error.state, error.reason) == (TrustState.STALE, StaleReason.DISCONNECTED)
+        assert error.age_seconds == pytest.approx(7.0, abs=0.1)
+        stale = service.book(token, allow_stale=True)
+        assert (stale.state, stale.reason) == (TrustState.STALE, StaleReason.DISCONNECTED)
+        assert stale.age_seconds == pytest.approx(7.0, abs=0.1)
+        assert stale.to_wire() == last
+        trust = service.trust(token)
+        assert (trust.state, trust.reason) == (TrustState.STALE, StaleReason.DISCONNECTED)
+
+
+async def test_a_token_that_is_not_followed_is_unknown(
+    open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        for ask in (service.book, service.trust):
+            with pytest.raises(UnknownToken, match=OTHER):
+                ask(OTHER)
+        with pytest.raises(UnknownToken):
+            service.book(OTHER, allow_stale=True)
+        assert service.feed_id(OTHER) is None
+
+
+async def test_a_token_that_the_exchange_does_not_know_turns_stale(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service([venue.tokens[0], OTHER]) as service:
+        await until(lambda: service.trust(OTHER).reason is StaleReason.UNKNOWN_TOKEN)
+        assert service.states() == {"LIVE": 1, "STALE": 1}
+
+
+async def test_statuses_say_the_same_as_the_books(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service(tokens_per_connection=3) as service:
+        await until_live(service)
+        venue.pause()
+        await trio.sleep(1.0)
+        feeds = service.feed_statuses()
+        assert [(feed.id, feed.tokens, feed.live) for feed in feeds] == [
+            ("feed-0", 3, 3),
+            ("feed-1", 1, 1),
+        ]
+        assert {feed.epoch for feed in feeds} == {1, 2}
+        assert {feed.down_reason for feed in feeds} == {None}
+        assert sum(feed.messages for feed in feeds) == service.statistics.frames
+        tokens = service.token_statuses()
+        assert [status.token for status in tokens] == list(service.tokens) == venue.tokens
+        for status in tokens:
+            assert status.feed == service.feed_id(status.token)
+            assert status.reading.to_wire() == service.book(status.token).to_wire()
+        assert service.summary()["tokens"] == {"LIVE": 4}
+        assert service.summary()["connects"] == 2
+
+
+async def test_further_tokens_are_followed_on_feeds_of_their_own(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    first, *others = venue.tokens
+    async with open_service([first]) as service:
+        await until_live(service)
+        epoch = service.feed_statuses()[0].epoch
+        await service.follow([first, *others])
+        await until_live(service)
+        await service.follow(others)  # nothing new
+        assert service.tokens == tuple(venue.tokens)
+        assert [feed.tokens for feed in service.feed_statuses()] == [1, 3]
+        assert service.feed_statuses()[0].epoch == epoch
+
+
+# --- the stream ----------------------------------------------------------------------------
+
+
+async def test_the_stream_tells_trust_before_the_first_update_and_ends_with_the_service(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    events: list[Event] = []
+    async with open_service() as service:
+        subscription = service.events()
+        await trio.sleep(5.0)
+        service.stop()
+        events += [event async for event in subscription]
+    kinds = [type(event) for event in events]
+    assert kinds[0] is FeedUp
+    assert isinstance(events[-1], FeedDown)
+    assert events[-1].reason == "stopping"
+    for token in venue.tokens:
+        of_token = [
+            e for e in events if isinstance(e, TrustChanged | BookUpdated) and e.token == token
+        ]
+        first = [e.state for e in of_token[:2] if isinstance(e, TrustChanged)]
+        assert first == [TrustState.SYNCING, TrustState.LIVE]
+        assert isinstance(of_token[2], BookUpdated)
+        assert of_token[2].cause == "snapshot"
+    assert TradePrinted in kinds
+
+
+async def test_a_subscription_begins_when_it_is_made_and_can_be_closed(
+    open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+        with service.events() as late:
+            event = await anext(late)
+            assert isinstance(event, BookUpdated | TradePrinted)
+        await trio.sleep(1.0)
+        assert late.held == 0
+        with pytest.raises(StopAsyncIteration):
+            await anext(late)
+
+
+# --- the block -----------------------------------------------------------------------------
+
+
+class Mine(Exception):  # noqa: N818 - a user's
+    """An exception of the user's own."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [Mine("a"), BookNotLive("1", TrustState.EMPTY, None, 1.0), ExceptionGroup("g", [Mine()])],
+)
+async def test_an_error_of_the_block_passes_through_as_it_is(
+    error: Exception, venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async def block() -> None:
+        async with open_service() as service:
+            await until_live(service)
+            raise error
+
+    with pytest.raises(type(error)) as caught:
+        await block()
+    assert caught.value is error
+    assert venue.sessions == {}  # stopped in order, all the same
+
+
+async def test_a_cancelled_block_stops_the_service_and_waits_for_it(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    with trio.move_on_after(5.0) as scope:
+        async with open_service() as service:
+            await until_live(service)
+            await trio.sleep_forever()
+    assert scope.cancelled_caught
+    await trio.sleep(0.1)
+    assert venue.sessions == {}
+
+
+async def test_a_service_that_was_stopped_in_the_block_lets_the_block_go_on(
+    open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+        service.stop()
+        service.stop()
+        await trio.sleep(30.0)
+    assert service.failure is None
+
+
+async def test_an_orderly_stop_leaves_the_last_states_and_levels(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    subscription = None
+    async with open_service() as service:
+        await until_live(service)
+        subscription = service.events()
+        venue.pause()
+        await trio.sleep(1.0)
+        last = {token: service.book(token).to_wire() for token in service.tokens}
+    assert service.states() == {"LIVE": 4}
+    assert service.summary()["tokens"] == {"LIVE": 4}
+    for token in service.tokens:
+        assert service.book(token).to_wire() == last[token]
+    events = [event async for event in subscription]
+    assert not [event for event in events if isinstance(event, TrustChanged)]
+
+
+async def test_two_services_run_side_by_side_and_know_nothing_of_each_other(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service(venue.tokens[:2]) as one:
+        async with open_service(venue.tokens[2:]) as two:
+            await until_live(one)
+            await until_live(two)
+            assert [s.feed_statuses()[0].epoch for s in (one, two)] == [1, 1]
+            assert [s.statistics.connects for s in (one, two)] == [1, 1]
+            with pytest.raises(UnknownToken):
+                one.book(venue.tokens[2])
+            stream = one.events()
+        frames = one.statistics.frames, two.statistics.frames
+        await trio.sleep(2.0)
+        assert one.statistics.frames > frames[0]
+        assert two.statistics.frames == frames[1]
+        assert one.states() == {"LIVE": 2}
+    tokens = {e.token async for e in stream if isinstance(e, BookUpdated | TradePrinted)}
+    assert tokens <= set(venue.tokens[:2])
+
+
+async def test_a_root_that_gives_up_ends_the_block(
+    open_service: Open, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("planted")
+
+    async def block() -> None:
+        async with open_service():
+            await trio.sleep_forever()
+
+    monkeypatch.setattr("polyactors.shard.BookShard.apply", crash)
+    with pytest.raises(SupervisorEscalation), trio.fail_after(3600.0):
+        await block()
+
+
+# --- what the user gets wrong --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        ({"tokens": ["not-a-token"]}, "not a token id"),
+        ({"tokens": ["1"], "settings": Settings(ws_url="http://here")}, "not a WebSocket URL"),
+        ({"tokens": ["1"], "settings": Settings(clob_url="nowhere")}, "not a URL"),
+        ({"markets": ["two words"]}, "not a market"),
+    ],
+)
+async def test_a_mistake_is_said_at_once_in_one_sentence(
+    arguments: dict[str, object], what: str
+) -> None:
+    async def block() -> None:
+        async with polyactors.open_service(**arguments):  # type: ignore[arg-type]
+            raise AssertionError("it must not open")
+
+    with pytest.raises(UsageError, match=what) as caught:
+        await block()
+    assert "\n" not in str(caught.value)
+
+
+async def test_without_settings_the_environment_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYACTORS_WS_URL", "nowhere")
+    with pytest.raises(UsageError, match="nowhere"):
+        async with polyactors.open_service(["1"]):
+            pass
+
+
+async def test_no_network_at_all_is_only_waited_for(autojump_clock: object) -> None:
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        raise OSError("Network is unreachable")
+
+    network = Network(open_stream=open_stream)
+    async with polyactors.open_service(["1"], settings=SETTINGS, network=network) as service:
+        await trio.sleep(600.0)
+        assert service.states() == {"EMPTY": 1}
+        assert 20 < service.statistics.connects < 100
+        assert service.feed_statuses()[0].down_reason == "reset"
+
+
+# --- the tree ------------------------------------------------------------------------------
+
+
+async def test_what_is_started_last_is_stopped_first(
+    venue: Venue, network: Network, nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    heard: list[Event] = []
+
+    def sink(service: Service) -> ChildSpec[object]:
+        subscription = service.events()
+
+        async def listen(ctx: Context[object]) -> None:
+            ctx.ready()
+            with suppress(trio.EndOfChannel):
+                while not ctx.stop_requested.is_set():
+                    heard.extend(await subscription.receive_batch())
+
+        return ChildSpec(id="listener", factory=lambda: listen)
+
+    def terminal(service: Service) -> ChildSpec[object]:
+        async def show(ctx: Context[object]) -> None:
+            assert service.states()["SYNCING"] == 0  # the books were there before
+            ctx.ready()
+            await ctx.stop_requested.wait()
+
+        return ChildSpec(id="terminal", factory=lambda: show)
+
+    env = Environment(SETTINGS, network)
+    async with RestClient(SETTINGS, network) as rest:
+        wanted = Wanted(tokens=tuple(venue.tokens))
+        service = Service(wanted, env=env, rest=rest, sinks=[sink], last=terminal)
+        runtime = service.root.events.subscribe()
+        async with trio.open_nursery() as running:
+            await running.start(service.run)
+            await until_live(service)
+            service.stop()
+    orders: list[RuntimeEvent] = []
+    with trio.move_on_after(1.0):
+        async for order in runtime:
+            orders.append(order)  # noqa: PERF401 - the cancellation must not lose them
+    started = [event.path for event in orders if event.kind is EventKind.STARTED]
+    ended = [event.path for event in orders if event.kind in (EventKind.STOPPED, EventKind.KILLED)]
+    expected = [
+        "root/observability/observer",
+        "root/observability/listener",
+        "root/core/books/shard-0",
+        "root/core/feeds/feed-0/connection",
+        "root/core/feeds/feed-0/heartbeat",
+        "root/core/feeds/feed-0/parser",
+        "root/core/snapshots",
+        "root/terminal",
+    ]
+    assert [path for path in started if path in expected] == expected
+    # What only watches stops together, when nothing is left to be watched.
+    assert [path for path in ended if path in expected[2:]] == expected[:1:-1]
+    assert set(ended[-4:]) >= set(expected[:2])
+    assert isinstance(heard[-1], FeedDown)
