@@ -4,6 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A timing is never a pass condition, and a slow machine is no reason to fail. `quick` is for a
+# second run of the same tests, against the built wheel: --hypothesis-profile=quick
+settings.register_profile("default", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("quick", settings.get_profile("default"), max_examples=15)
+settings.load_profile("default")
 
 
 @pytest.fixture(scope="session")
