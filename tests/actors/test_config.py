@@ -39,12 +39,13 @@ def test_the_defaults_are_polymarkets_and_the_issues() -> None:
 def test_every_setting_can_be_set_in_a_file_and_in_the_environment(tmp_path: Path) -> None:
     in_file, in_environment, expected = list[str](), dict[str, str](), dict[str, Any]()
     for field in attrs.fields(Settings):
-        toml, value = {
+        examples: dict[Any, tuple[str, Any]] = {
             str: ('"http://here"', "http://here"),
             float: ("2.5", 2.5),
             int: ("7", 7),
             bool: ("false", False),
-        }[field.type or object]
+        }
+        toml, value = examples[field.type]
         assert value != field.default
         in_file.append(f"{field.name} = {toml}")
         in_environment[f"POLYACTORS_{field.name.upper()}"] = toml.strip('"')

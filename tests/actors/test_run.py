@@ -164,9 +164,9 @@ def test_the_files_are_opened_first_and_closed_at_the_end(tmp_path: Path) -> Non
         assert outputs.summary is not None
         assert (tmp_path / "events").exists()
     assert outputs.summary.closed
-    with pytest.raises(UsageError, match="cannot write the events"):
-        with open_outputs(values | {"events": str(tmp_path)}):
-            pytest.fail("opened")
+    wrong = open_outputs(values | {"events": str(tmp_path)})
+    with pytest.raises(UsageError, match="cannot write the events"), wrong:
+        pytest.fail("opened")
 
 
 @pytest.mark.parametrize("name", ["events", "summary"])
@@ -182,7 +182,7 @@ def test_standard_output_with_data_carries_nothing_else(
         calls.append(stdout_is_data)
         raise Chosen
 
-    monkeypatch.setattr(run.Display, "choose", choose)
+    monkeypatch.setattr(Display, "choose", choose)
     values = {"events": None, "summary": None, "plain": False, "log_level": "error"}
     for extra in ({}, {name: "-"}):
         with pytest.raises(Chosen):

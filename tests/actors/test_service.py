@@ -104,6 +104,25 @@ async def test_a_live_book_is_read_as_decimals(
         assert bid.price < ask.price
 
 
+async def test_a_book_is_not_settled_until_its_hash_group_has_been_quiet(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+        venue.pause()
+        await trio.sleep(1.0)
+        while True:
+            said = venue.step()
+            if {event.kind for event in said} <= {"price_change", "best_bid_ask"}:
+                break
+            await trio.sleep(1.0)
+        (token, _), *_ = next(event.parts for event in said if event.kind == "price_change")
+        await trio.sleep(0.01)
+        assert not service.book(token).settled
+        await trio.sleep(0.3)
+        assert service.book(token).settled
+
+
 async def test_a_reading_does_not_change_with_the_book(
     open_service: Open, autojump_clock: object
 ) -> None:

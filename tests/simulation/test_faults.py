@@ -9,7 +9,9 @@ import trio
 
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import ActorRestarted, BookUpdated, Event, FeedDown, Gap, TrustChanged
+from polyactors.rest import RestClient
 from polyactors.transport import Network
+from polyactors.venue import market_channel
 from polyactors.venue.faults import FaultKind, FaultSchedule, GarbageVariant
 
 if TYPE_CHECKING:
@@ -132,56 +134,132 @@ def test_a_missing_first_book_is_redriven(simulate: "Simulate") -> None:
 
 
 class LateTransport(httpx2.AsyncBaseTransport):
-    """Answers are as old as they are late, as those of a queueing exchange."""
+    """REST whose answers are late, and then as old as they are late."""
 
-    def __init__(self, inner: httpx2.AsyncBaseTransport, seconds: float) -> None:
+    def __init__(self, inner: httpx2.AsyncBaseTransport, late_seconds: float) -> None:
         self._inner = inner
-        self._seconds = seconds
+        self._late_seconds = late_seconds
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await self._inner.handle_async_request(request)
-        await trio.sleep(self._seconds)
+        await trio.sleep(self._late_seconds)
         return response
 
 
-@pytest.mark.parametrize("late_seconds", [0.0, 2.0])
+async def miss_books(world: "World", *, is_slow: bool = False) -> set[str]:
+    """Leave one token out of every dump for a while; returns the causes of its updates."""
+    token = world.service.tokens[0]
+    await world.heal()
+    world.venue.inject("missing_book", token=token, reset=True)
+    end = trio.current_time() + 10.0
+    while trio.current_time() < end:
+        is_waiting = world.service.trust(token).state is TrustState.SYNCING
+        if is_waiting and not world.venue.active_faults:
+            world.venue.inject("missing_book", token=token)  # the redrive's, too
+            if is_slow:
+                world.venue.inject("slow", token=token, seconds=4.0)
+        await trio.sleep(0.1)
+        await world.compare()
+    await world.come_to_rest()
+    updates = [e for e in world.events if isinstance(e, BookUpdated) and e.token == token]
+    return {update.cause for update in updates}
+
+
+@pytest.mark.parametrize(
+    ("late_seconds", "is_slow"), [(0.0, False), (2.0, False), (0.0, True)], ids=str
+)
 def test_a_book_that_no_subscription_brings_comes_by_rest_and_is_spliced(
-    late_seconds: float, simulate: "Simulate"
+    late_seconds: float, is_slow: bool, simulate: "Simulate", monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Late: the book is behind the stream. Slow: it is ahead of it.
+    monkeypatch.setattr(market_channel, "TRICKLE_SECONDS", 1.0)
+
     def late(network: Network) -> Network:
         plain = network.http_transport
         assert plain is not None
         return attrs.evolve(network, http_transport=lambda: LateTransport(plain(), late_seconds))
 
     async def scenario(world: "World") -> set[str]:
-        token = world.service.tokens[0]
-        await world.heal()
-        world.venue.inject("missing_book", token=token, reset=True)
-        end = trio.current_time() + 10.0
-        while trio.current_time() < end:
-            is_waiting = world.service.trust(token).state is TrustState.SYNCING
-            if is_waiting and not world.venue.active_faults:
-                world.venue.inject("missing_book", token=token)  # the redrive's, too
-            await trio.sleep(0.1)
-            await world.compare()
-        await world.come_to_rest()
-        updates = [e for e in world.events if isinstance(e, BookUpdated) and e.token == token]
-        return {update.cause for update in updates}
+        causes = await miss_books(world, is_slow=is_slow)
+        assert world.service.statistics.desyncs == 0
+        return causes
 
-    found = [
-        simulate(
+    found: list[set[str]] = []
+    for seed in range(1, 9):
+        found.append(
+            simulate(
+                seed,
+                scenario,
+                markets=1,
+                rate=2.0,
+                network=late,
+                data_deadline_seconds=60.0,
+                pong_deadline_seconds=60.0,
+                tokens_per_connection=1,
+            )
+        )
+    # Where a trade brought a book before, REST was not needed.
+    assert sum("rest" in causes for causes in found) >= 2
+
+
+def test_a_rest_book_from_before_what_the_stream_said_is_refused(simulate: "Simulate") -> None:
+    answers: dict[bytes, httpx2.Response] = {}
+
+    def stale(network: Network) -> Network:
+        plain = network.http_transport
+        assert plain is not None
+        inner = plain()
+
+        async def handle(request: httpx2.Request) -> httpx2.Response:
+            if request.content not in answers:
+                answers[request.content] = await inner.handle_async_request(request)
+                await answers[request.content].aread()
+            return answers[request.content]
+
+        return attrs.evolve(network, http_transport=lambda: httpx2.MockTransport(handle))
+
+    async def scenario(world: "World") -> set[str]:
+        async with RestClient(world.service.env.settings, world.network) as rest:
+            await rest.fetch_books([world.service.tokens[0]])  # what REST says from now on
+        await world.heal()
+        await trio.sleep(3.0)
+        return await miss_books(world)
+
+    for seed in range(1, 7):
+        answers.clear()
+        causes = simulate(
             seed,
             scenario,
             markets=1,
             rate=2.0,
-            network=late,
+            network=stale,
             data_deadline_seconds=60.0,
             tokens_per_connection=1,
         )
-        for seed in range(1, 9)
-    ]
-    # Where a trade brought a book before, REST was not needed.
-    assert sum("rest" in causes for causes in found) >= 2
+        assert causes == {"snapshot", "delta"}
+        assert len(answers) == 1
+
+
+def test_a_shard_that_crashes_is_told_and_its_books_come_again(simulate: "Simulate") -> None:
+    async def scenario(world: "World") -> "World":
+        await world.heal()
+        world.events.clear()
+        world.crash_shard(world.feeds[0])
+        while not stale(world.events):
+            world.venue.step()
+            await trio.sleep(0.01)
+        world.venue.pause()  # a trade would bring a book
+        await trio.sleep(0.5)
+        assert world.service.states() == {"LIVE": 4}
+        world.venue.resume()
+        await world.come_to_rest()
+        return world
+
+    world = simulate(SEED, scenario, tokens_per_connection=2)
+    assert downs(world.events) == []
+    assert stale(world.events) == {(t, StaleReason.ACTOR_RESTARTED) for t in world.feeds[0].tokens}
+    restarted = [event.path for event in world.events if isinstance(event, ActorRestarted)]
+    assert restarted == ["root/core/books/shard-0"]
 
 
 def test_a_slow_session_is_late_and_nothing_else(simulate: "Simulate") -> None:

@@ -55,6 +55,7 @@ def test_every_settled_live_book_is_right_and_all_heal(seed: int, simulate: "Sim
     )
     assert world.compared > 20
     assert world.laws.counts["book_updated"] > 20
+    assert world.service.statistics.desyncs == 0, "no delta was lost unnoticed: a false alarm"
 
 
 def test_the_storms_hold_what_they_promise(simulate: "Simulate") -> None:
