@@ -247,7 +247,9 @@ class BookShard:
         elif trust.state is TrustState.LIVE:
             if state.group.is_open:
                 self._close_group(state)
-            if not state.expects_book and not state.has_levels(event):
+            # Before the stream has passed a REST book, its own books may be older than that.
+            is_comparable = state.splice is None and not state.expects_book
+            if is_comparable and not state.has_levels(event):
                 self._statistics.resyncs[StaleReason.BOOK_MISMATCH.value] += 1
                 self._journal.trust(state, TrustState.STALE, now, StaleReason.BOOK_MISMATCH)
         self._adopt(state, event, "snapshot", now)
