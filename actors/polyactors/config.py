@@ -22,9 +22,8 @@ FEED_GAVE_UP_RETRY_SECONDS = 60.0
 """A feed that gave up is tried again after so long, doubling up to the maximum below."""
 FEED_GAVE_UP_RETRY_SECONDS_MAX = 600.0
 BACKOFF_SECONDS_MIN = 0.25
-BACKOFF_SECONDS_MAX = 30.0
-STABLE_SESSION_SECONDS = 60.0
-"""A session that brought data beyond its first dump for so long resets the backoff."""
+DISCOVERY_SECONDS_MAX = 30.0
+"""The longest wait before Gamma is asked again."""
 
 
 def _setting(default: Any, help_text: str, **metadata: Any) -> Any:
@@ -75,6 +74,16 @@ class Settings:
     )
     rest_timeout_seconds: float = _number(
         10.0, "a REST request that takes longer has failed", metavar="S"
+    )
+    reconnect_seconds_max: float = _number(
+        30.0,
+        "the longest wait before a reconnect (0.25 s at first, doubling, jittered)",
+        metavar="S",
+    )
+    stable_session_seconds: float = _number(
+        60.0,
+        "a session that brought changes for so long makes the next reconnect quick again",
+        metavar="S",
     )
     tokens_per_connection: int = _number(
         200, "more tokens open further connections", metavar="N", maximum=500

@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from polyactors.config import STABLE_SESSION_SECONDS
 from polyactors.connects import PROVEN_SECONDS
 from polyactors.errors import SessionFailed
 from polyactors.feed import STOPPING, Feed
@@ -190,7 +189,7 @@ class _Session:
     async def _grow_stable(self, websocket: WebSocket) -> None:
         await trio.sleep(PROVEN_SECONDS)
         self._env.gate.prove(self._epoch)
-        await trio.sleep(STABLE_SESSION_SECONDS - PROVEN_SECONDS)
+        await trio.sleep(max(0.0, self._env.settings.stable_session_seconds - PROVEN_SECONDS))
         # A session that brought nothing but its dump is no reason to reconnect eagerly.
         await self._feed.beyond_first_dump.wait()
         self._ctx.reset_backoff()

@@ -28,6 +28,8 @@ DATA_DEADLINE_SECONDS = 3.0
 PING_INTERVAL_SECONDS = 1.0
 PONG_DEADLINE_SECONDS = 3.0
 FIRST_BOOK_DEADLINE_SECONDS = 2.0
+RECONNECT_SECONDS_MAX = 1.0
+"""The exchange fails every few seconds on purpose: no reason to come back ever more slowly."""
 UNFELT_SECONDS = 1.0
 """A fault that is over for so long without having disturbed a book was shrugged off."""
 
@@ -45,6 +47,7 @@ def demo_settings(settings: Settings, endpoints: Endpoints) -> Settings:
         ping_interval_seconds=PING_INTERVAL_SECONDS,
         pong_deadline_seconds=PONG_DEADLINE_SECONDS,
         first_book_deadline_seconds=FIRST_BOOK_DEADLINE_SECONDS,
+        reconnect_seconds_max=RECONNECT_SECONDS_MAX,
     )
 
 

@@ -37,6 +37,7 @@ class Feed:
         self.epoch: int | None = None
         """The live session; None while there is none."""
         self.session_since_seconds = 0.0
+        self.down_since_seconds = 0.0
         self.last_data_seconds = 0.0
         """`trio.current_time` of the last market data; PONG is not data."""
         self.beyond_first_dump = trio.Event()
@@ -67,6 +68,7 @@ class Feed:
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
         """The session ended, or its connect failed: its books are stale from this moment."""
         self.epoch = None
+        self.down_since_seconds = trio.current_time()
         self.down_reason = reason
         down = FeedDown(
             time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch, reason=reason, detail=detail
@@ -94,13 +96,20 @@ class Feed:
         self.tokens = (*self.tokens, token)
         self.trust[token] = Trust()
 
+    def believed(self, token: str) -> Trust:
+        """The token's trust; LIVE only while a session is live, also when the service stops."""
+        trust = self.trust[token]
+        if trust.state is TrustState.LIVE and self.epoch is None:
+            return Trust(TrustState.STALE, StaleReason.DISCONNECTED, self.down_since_seconds)
+        return trust
+
     def reading(self, token: str) -> BookReading:
         """The token's levels as they are now, labelled with its trust."""
         state = None if self.shard is None else self.shard.books.get(token)
         book = OrderBook(token, "") if state is None else state.book
         return BookReading.take(
             book,
-            self.trust[token],
+            self.believed(token),
             settled=state is not None and not state.group.is_open,
             now_seconds=trio.current_time(),
         )

@@ -28,6 +28,8 @@ async def run_observer(
             reasons[event.path] = str(event.reason)
         elif event.kind is EventKind.STARTED and event.incarnation > 1:
             _restarted(event, reasons.pop(event.path, "restarted with its group"), env)
+        elif event.kind is EventKind.GAVE_UP:
+            log.error("an actor failed too often and stays down", path=event.path)
         elif event.kind is EventKind.RESTART_SCHEDULED and _is_feed(event.path):
             log.error("a feed gave up", path=event.path, again_in_seconds=event.delay)
             feed_gave_up(event.path.removeprefix(FEEDS_PATH))

@@ -28,8 +28,8 @@ from polyactors.book.reading import BookReading
 from polyactors.book.trust import Trust, TrustState
 from polyactors.books import run_shard
 from polyactors.config import (
-    BACKOFF_SECONDS_MAX,
     BACKOFF_SECONDS_MIN,
+    DISCOVERY_SECONDS_MAX,
     FEED_GAVE_UP_RETRY_SECONDS,
     FEED_GAVE_UP_RETRY_SECONDS_MAX,
     Settings,
@@ -171,8 +171,12 @@ class Service:
         return reading
 
     def trust(self, token: str) -> Trust:
-        """The trust state of a token, now. Raises UnknownToken."""
-        return self._feed(token).trust[token]
+        """The trust state of a token, now. Raises UnknownToken.
+
+        As `book` has it: what was LIVE in a session that is over is not, though the stream and
+        the summary leave the last states as they were when the service stopped.
+        """
+        return self._feed(token).believed(token)
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -301,7 +305,7 @@ class Service:
                         )
                     ),
                     restart=Restart.TRANSIENT,
-                    backoff=Backoff(min=1.0, max=BACKOFF_SECONDS_MAX),
+                    backoff=Backoff(min=1.0, max=DISCOVERY_SECONDS_MAX),
                     expected=(RestFailed,),
                     shutdown=Shutdown(grace=0.0),
                 )
@@ -366,7 +370,10 @@ class Service:
                 lambda ctx: run_connection(ctx, feed, address("parser"), address("heartbeat"))
             ),
             backoff=Backoff(
-                min=BACKOFF_SECONDS_MIN, max=BACKOFF_SECONDS_MAX, jitter=1.0, reset_after=inf
+                min=min(BACKOFF_SECONDS_MIN, self.env.settings.reconnect_seconds_max),
+                max=self.env.settings.reconnect_seconds_max,
+                jitter=1.0,
+                reset_after=inf,
             ),
             expected=(SessionFailed,),
             mailbox=MailboxSpec(
@@ -453,15 +460,15 @@ async def open_service(
     env = Environment(settings or make_settings(from_environment()), network or Network())
     async with RestClient(env.settings, env.network) as rest:
         service = Service(wanted, env=env, rest=rest)
-        error: Exception | None = None
+        error: BaseException | None = None
         async with trio.open_nursery() as nursery:
 
             async def run(task_status: trio.TaskStatus[None]) -> None:
                 nonlocal error
-                failure: Exception | None
+                failure: BaseException | None
                 try:
                     await service.run(task_status=task_status)
-                except SupervisorEscalation as escalation:
+                except (SupervisorEscalation, KeyboardInterrupt) as escalation:
                     failure = escalation
                 else:
                     failure = service.failure
@@ -472,9 +479,10 @@ async def open_service(
             await nursery.start(run)
             try:
                 yield service
-            except Exception as block_error:
-                # Kept and raised below: out of a nursery it would come wrapped in a group.
-                error = block_error
+            except (Exception, KeyboardInterrupt) as block_error:
+                # Kept and raised below: out of a nursery it would come wrapped in a group. A
+                # service that had failed before is the cause, and says more.
+                error = error or block_error
             finally:
                 service.stop()
         if error is not None:

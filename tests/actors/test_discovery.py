@@ -19,7 +19,12 @@ from polyactors.venue.exchange import Venue
 from polyactors.venue.memory import memory_network
 
 CONDITION_ID = "0x" + "aB" * 32
-SETTINGS = Settings(ws_url="ws://venue/ws", clob_url="http://venue", gamma_url="http://venue/gamma")
+SETTINGS = Settings(
+    ws_url="ws://venue/ws",
+    clob_url="http://venue",
+    gamma_url="http://venue/gamma",
+    data_deadline_seconds=3600.0,  # the exchange stands still
+)
 
 
 @pytest.fixture

@@ -28,6 +28,9 @@ class Level:
     size: Decimal
     """Shares; greater than 0."""
 
+    def __str__(self) -> str:
+        return f"{self.size} @ {self.price}"
+
 
 class _Book:
     """What can be read of a book. Best levels come first, unless a name says `wire`."""
@@ -185,8 +188,17 @@ class _Book:
             f" {self.wire_bids!r}, {self.wire_asks!r})"
         )
 
+    def __str__(self) -> str:
+        bid, ask = self.best_bid, self.best_ask
+        top = f"{bid.price if bid else '-'}/{ask.price if ask else '-'}"
+        return f"{self.token} {top} ({self.bid_count} bids, {self.ask_count} asks)"
+
     def _side(self, side: Side) -> BookSide:
-        return self._bids if side is Side.BID else self._asks
+        if side is Side.BID:
+            return self._bids
+        if side is Side.ASK:
+            return self._asks
+        raise TypeError(f"expected Side.BID or Side.ASK, not {side!r}")
 
     def _levels(self, side: Side, count: int | None = None) -> tuple[Level, ...]:
         return tuple(
