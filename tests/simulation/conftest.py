@@ -30,7 +30,7 @@ from polyactors.venue.exchange import Venue
 from polyactors.venue.faults import FaultKind, FaultSchedule
 from polyactors.venue.memory import memory_network
 
-SEEDS_DEFAULT = "32"
+SEEDS_DEFAULT = "30"
 EPOCH_MS = 1_700_000_000_000
 """What the wall clocks show when virtual time begins, milliseconds since the epoch."""
 HEAL_SECONDS_MAX = 90.0
