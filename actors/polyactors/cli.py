@@ -6,6 +6,8 @@ Nothing heavy is imported before a command runs, so that `--help` comes at once.
 """
 
 import argparse
+import errno
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
@@ -195,6 +197,8 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code; a user's mistake is one line on standard error."""
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] # closed by the caller
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
     try:
         code = _run(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -230,6 +234,11 @@ def _explain(error: BaseException) -> int:
         return EXIT_CLEAN
     if all(isinstance(cause, UsageError) for cause in causes):
         print(f"polyactors: {printable(str(causes[0]))}", file=sys.stderr)
+        return EXIT_USAGE
+    if all(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
+        print(
+            "polyactors: no space left to write to; make room or write elsewhere", file=sys.stderr
+        )
         return EXIT_USAGE
     raise error
 

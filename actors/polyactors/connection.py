@@ -31,7 +31,7 @@ from polyactors.messages import (
     SessionOpened,
 )
 from polyactors.protocol.subscription import PING, resubscribe_frames, subscribe_frames
-from polyactors.transport import Target, WebSocket, connect_websocket
+from polyactors.transport import WebSocket, connect_websocket, market_target
 from polysupervisor import Address, Context
 
 _Work = Callable[[WebSocket], Awaitable[None]]
@@ -139,7 +139,7 @@ class _Session:
         websocket = await connect_websocket(
             reader_nursery,
             self._env.network,
-            Target.parse(settings.ws_url.rstrip("/") + "/market"),
+            market_target(settings.ws_url),
             connect_timeout_seconds=settings.connect_timeout_seconds,
             send_timeout_seconds=settings.send_timeout_seconds,
             frame_bytes_max=settings.frame_bytes_max,
@@ -187,9 +187,11 @@ class _Session:
                     await websocket.send(frame)
 
     async def _grow_stable(self, websocket: WebSocket) -> None:
+        began = trio.current_time()
+        await self._feed.first_data.wait()
         await trio.sleep(PROVEN_SECONDS)
         self._env.gate.prove(self._epoch)
-        await trio.sleep(max(0.0, self._env.settings.stable_session_seconds - PROVEN_SECONDS))
+        await trio.sleep_until(began + self._env.settings.stable_session_seconds)
         # A session that brought nothing but its dump is no reason to reconnect eagerly.
         await self._feed.beyond_first_dump.wait()
         self._ctx.reset_backoff()

@@ -33,15 +33,20 @@ class Feed:
         self.id = feed_id
         self.tokens = tuple(tokens)
         self.env = env
-        self.trust: dict[str, Trust] = {token: Trust() for token in tokens}
+        began = Trust(since_seconds=_now_seconds())
+        self.trust: dict[str, Trust] = dict.fromkeys(tokens, began)
         self.epoch: int | None = None
         """The live session; None while there is none."""
+        self.last_epoch: int | None = None
+        """The live session or the one before; None before the first."""
         self.session_since_seconds = 0.0
         self.down_since_seconds = 0.0
         self.last_data_seconds = 0.0
         """`trio.current_time` of the last market data; PONG is not data."""
         self.beyond_first_dump = trio.Event()
         """Set once the live session has brought data that was not a first book."""
+        self.first_data = trio.Event()
+        """Set once the live session has brought any market data."""
         self.parser_ready = trio.Event()
         """Set by the parser: a connection that opened its session before that could lose
         frames unnoticed when the parser's mailbox is emptied at a restart."""
@@ -58,9 +63,9 @@ class Feed:
     def session_up(self, epoch: int) -> None:
         """A session began: its subscription is sent, no frame of it was handed on yet."""
         now = trio.current_time()
-        self.epoch = epoch
+        self.epoch = self.last_epoch = epoch
         self.session_since_seconds = self.last_data_seconds = now
-        self.beyond_first_dump = trio.Event()
+        self.first_data, self.beyond_first_dump = trio.Event(), trio.Event()
         self.down_reason = None
         self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
         self._tell_shard(lambda shard: shard.session_up(epoch, now))
@@ -88,6 +93,7 @@ class Feed:
     def note_data(self, *, beyond_first_dump: bool) -> None:
         """Market data for a token of this feed arrived."""
         self.last_data_seconds = trio.current_time()
+        self.first_data.set()
         if beyond_first_dump:
             self.beyond_first_dump.set()
 
@@ -110,7 +116,7 @@ class Feed:
         return BookReading.take(
             book,
             self.believed(token),
-            settled=state is not None and not state.group.is_open,
+            settled=state is not None and state.settled,
             now_seconds=trio.current_time(),
         )
 
@@ -128,3 +134,11 @@ class Feed:
 
     def _publish(self, events: list[Event]) -> None:
         self.env.hub.publish(events)
+
+
+def _now_seconds() -> float:
+    """Trio's clock; 0 for a service that is made before Trio runs."""
+    try:
+        return trio.current_time()
+    except RuntimeError:
+        return 0.0

@@ -51,7 +51,7 @@ class Journal:
                 time_ns=self._clock_ns(),
                 token=state.token,
                 market=state.market,
-                epoch=self._feed.epoch,
+                epoch=self._feed.last_epoch,
                 state=new,
                 previous=before.state,
                 reason=reason,
@@ -126,6 +126,6 @@ class Journal:
                 bids=book.bid_count,
                 asks=book.ask_count,
                 cause=state.last_cause,
-                settled=not state.group.is_open,
+                settled=state.settled,
             )
         )

@@ -25,7 +25,12 @@ async def run_observer(
     ctx.ready()
     async for event in runtime_events:
         if event.kind is EventKind.EXITED and event.reason is not None:
-            reasons[event.path] = str(event.reason)
+            reasons[event.path] = (
+                # No bug, so not a "crash": the words of feed_down are enough.
+                event.reason.summary.partition(": ")[2]
+                if event.reason.expected
+                else str(event.reason)
+            )
         elif event.kind is EventKind.STARTED and event.incarnation > 1:
             _restarted(event, reasons.pop(event.path, "restarted with its group"), env)
         elif event.kind is EventKind.GAVE_UP:

@@ -152,5 +152,5 @@ class RestClient:
             if len(answer) > ANSWER_BYTES_MAX:
                 raise RestFailed(f"{url}: more than {ANSWER_BYTES_MAX} bytes") from None
             raise RestFailed(f"{url}: no answer within {self._timeout_seconds:g} s") from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as error:
+        except (httpx2.HTTPError, httpx2.InvalidURL, OSError, UnicodeError) as error:
             raise RestFailed(f"{url}: {str(error) or type(error).__name__}") from None

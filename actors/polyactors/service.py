@@ -57,7 +57,7 @@ from polyactors.rest import RestClient
 from polyactors.snapshots import run_snapshots
 from polyactors.statistics import Statistics
 from polyactors.stream import QUEUE_EVENTS_MAX, Subscription
-from polyactors.transport import Network, Target
+from polyactors.transport import Network, market_target
 from polysupervisor import (
     Address,
     Backoff,
@@ -125,7 +125,7 @@ class Service:
         """`sinks` live under observability, and hear everything: they start first and stop
         last. `last` is the terminal's child. `rest` must be open while the service runs. `rng`
         is the source of all jitter."""
-        Target.parse(env.settings.ws_url)  # a wrong URL is the user's mistake, said at once
+        market_target(env.settings.ws_url)  # a wrong URL is the user's mistake, said at once
         self.env = env
         self.failure: UsageError | None = None
         """Set when the service ended itself because the user asked for the impossible."""
@@ -139,6 +139,7 @@ class Service:
         self._books: Supervisor | None = None
         self._feeds_supervisor: Supervisor | None = None
         self._snapshots: Address[FetchBook] | None = None
+        self._following = trio.Lock()
         self._add_feeds(wanted.tokens)
         self.root = self._make_root(sinks, last, rng)
 
@@ -229,16 +230,17 @@ class Service:
         Raises NotRunning before the service has started and while it stops.
         """
         self._add_feeds(tokens)
-        assert self._books is not None
-        assert self._feeds_supervisor is not None
-        shards = {child.id for child in self._books.children()}
-        feeds = {child.id for child in self._feeds_supervisor.children()}
-        for feed in self._feeds:
-            if _shard_id(feed) not in shards:
-                await self._books.start_child(self._shard_spec(feed))
+        async with self._following:
+            assert self._books is not None
+            assert self._feeds_supervisor is not None
+            shards = {child.id for child in self._books.children()}
+            feeds = {child.id for child in self._feeds_supervisor.children()}
+            for feed in list(self._feeds):
+                if _shard_id(feed) not in shards:
+                    await self._books.start_child(self._shard_spec(feed))
                 self._shards[feed.id] = self._books.address(_shard_id(feed))
-            if feed.id not in feeds:
-                await self._feeds_supervisor.start_child(self._feed_spec(feed))
+                if feed.id not in feeds:
+                    await self._feeds_supervisor.start_child(self._feed_spec(feed))
 
     def fail(self, error: UsageError) -> None:
         """End the service: the user asked for something that does not exist."""

@@ -36,6 +36,9 @@ from polyactors.token_book import Step, TokenBook
 RESYNC_BACKOFF_SECONDS_MAX = 30.0
 RESYNC_FORGIVEN_SECONDS = 5.0
 """LIVE for so long, a token's next resync is immediate again."""
+UNKNOWN_RETRY_SECONDS = 60.0
+"""REST can be behind for a new market: a token that it does not know, and that changes all the
+same, is tried again after so long."""
 REST_PATIENCE_SECONDS = 30.0
 """The snapshots actor always answers; should it die over the question, ask again after this."""
 
@@ -101,7 +104,8 @@ class BookShard:
             if state.group.is_open:
                 self._close_group(state)
             self._rest_easy(state)
-            if self._feed.trust[state.token].state is not TrustState.EMPTY:
+            lived = self._feed.trust[state.token].state is not TrustState.EMPTY
+            if lived or reason is StaleReason.FEED_GAVE_UP:
                 self._journal.trust(state, TrustState.STALE, now, reason)
 
     def abandon(self, now: float) -> None:
@@ -146,7 +150,9 @@ class BookShard:
             self._back_off(state, now)
 
     def on_time(self, now: float) -> None:
-        """Act on every due time that has come."""
+        """Act on every due time that has come; without a session nothing is due."""
+        if self._feed.epoch is None:
+            return
         for state in [s for s in self._pending.values() if s.due_seconds <= now]:
             self._overdue(state, now)
         for state in list(self._open_groups.values()):
@@ -156,6 +162,8 @@ class BookShard:
 
     def next_due(self) -> float:
         """When `on_time` must be called next, at the latest; inf when nothing is due."""
+        if self._feed.epoch is None:
+            return inf
         due = min((state.due_seconds for state in self._pending.values()), default=inf)
         first = next(iter(self._open_groups.values()), None)
         if first is not None:
@@ -189,6 +197,8 @@ class BookShard:
                     continue
                 state = self._follow(change.token, now)
             if state.splice is not None:
+                if state.splice.held:
+                    touched[state.token] = state  # held changes settle now, one way or another
                 for timestamp_ms, ready in state.splice.accept(event.timestamp_ms, change):
                     self._apply_change(state, ready, timestamp_ms, now)
                     touched[state.token] = state
@@ -197,6 +207,10 @@ class BookShard:
                 self._apply_change(state, change, event.timestamp_ms, now)
                 touched[state.token] = state
             else:
+                if state.step is Step.IDLE:  # REST does not know the token, yet here it is
+                    state.step = Step.BACKING_OFF
+                    state.due_seconds = now + UNKNOWN_RETRY_SECONDS
+                    self._pending[state.token] = state
                 state.buffer.add(event.timestamp_ms, change)
             if not state.market:
                 state.market = event.market
@@ -241,6 +255,14 @@ class BookShard:
                 self._statistics.foreign_events += 1
                 return
             state = self._follow(event.token, now)
+        if event.tick_size is not None:
+            state.dumps_state_tick_size = True
+        elif state.step is Step.REDRIVEN and state.dumps_state_tick_size:
+            # The book after a trade, still under way from the subscription that was given up:
+            # what happened between that one's end and the new one's begin is in neither. Only
+            # the first book of a subscription states the tick size (PROTOCOL.md section 2).
+            state.buffer.pass_by(event.timestamp_ms, event.hash)
+            return
         trust = self._feed.trust[state.token]
         if trust.state is TrustState.EMPTY or trust.reason is StaleReason.UNKNOWN_TOKEN:
             self._journal.trust(state, TrustState.SYNCING, now)  # it exists after all
@@ -248,7 +270,10 @@ class BookShard:
             if state.group.is_open:
                 self._close_group(state)
             # Before the stream has passed a REST book, its own books may be older than that.
-            is_comparable = state.splice is None and not state.expects_book
+            # And the first book of a subscription (it states the tick size) follows no trade.
+            is_comparable = (
+                state.splice is None and not state.expects_book and event.tick_size is None
+            )
             if is_comparable and not state.has_levels(event):
                 self._statistics.resyncs[StaleReason.BOOK_MISMATCH.value] += 1
                 self._journal.trust(state, TrustState.STALE, now, StaleReason.BOOK_MISMATCH)
@@ -266,7 +291,6 @@ class BookShard:
         state.inputs.learn(snapshot.tick_size, snapshot.min_order_size, snapshot.neg_risk)
         if snapshot.last_trade_price is not None:
             self._last_trade_prices[state.market] = snapshot.last_trade_price
-        state.must_prove = cause == "rest"
         state.last_cause = cause
         self._rest_easy(state)
         trust = self._feed.trust[state.token]
@@ -301,6 +325,8 @@ class BookShard:
         for token in missed.tokens or (None,):
             if token is None or token in self.books:
                 self._journal.gap(token, missed.reason)
+        if self._adopt_any_token:
+            return  # a replay can ask nobody: the checks of the groups say whether it mattered
         for token in missed.tokens or tuple(self.books):
             state = self.books.get(token)
             if state is not None:
@@ -332,7 +358,7 @@ class BookShard:
         return StaleReason.HASH_MISMATCH if hash_ok is False else None
 
     def _hash_ok(self, state: TokenBook, closed: ClosedGroup) -> bool | None:
-        if not (state.must_prove or self._hash_every_group):
+        if not self._hash_every_group:
             return None
         hash_ok = state.verify(closed, self._last_trade_prices.get(state.market))
         self._statistics.groups_hash_ok += hash_ok is True

@@ -68,12 +68,12 @@ class Subscription:
 
         Raises trio.EndOfChannel after the end. Cancellation: nothing is lost.
         """
+        await trio.lowlevel.checkpoint_if_cancelled()
         while not self._events:
             if self._ended:
                 raise trio.EndOfChannel
             self._wake = trio.Event()
             await self._wake.wait()
-        await trio.lowlevel.checkpoint_if_cancelled()
         batch = list(self._events)
         self._events.clear()
         return batch
@@ -82,12 +82,12 @@ class Subscription:
         return self
 
     async def __anext__(self) -> Event:
+        await trio.lowlevel.checkpoint()  # before the look: what is taken is handed over
         while not self._events:
             if self._ended:
                 raise StopAsyncIteration
             self._wake = trio.Event()
             await self._wake.wait()
-        await trio.lowlevel.checkpoint()
         return self._events.popleft()
 
     def __enter__(self) -> Self:

@@ -31,9 +31,9 @@ class TokenBook:
     """One token's book with all that its trust hangs on."""
 
     __slots__ = (
-        "attempts", "book", "buffer", "due_seconds", "expects_book", "group", "inputs",
-        "last_cause", "live_since_seconds", "market", "must_prove", "next_tick_size", "splice",
-        "step", "token", "why",
+        "attempts", "book", "buffer", "due_seconds", "dumps_state_tick_size", "expects_book",
+        "group", "inputs", "last_cause", "live_since_seconds", "market",
+        "next_tick_size", "splice", "step", "token", "why",
     )  # fmt: skip
 
     def __init__(self, token: str) -> None:
@@ -57,9 +57,14 @@ class TokenBook:
         self.inputs = HashInputs()
         self.next_tick_size: str | None = None
         """A new tick that the open group does not know yet."""
-        self.must_prove = False
-        """The book came by REST: the hash of the next complete group must bear it out."""
+        self.dumps_state_tick_size = False
+        """The server's first books state the tick size, so a book without one is none."""
         self.last_cause: Cause = "snapshot"
+
+    @property
+    def settled(self) -> bool:
+        """No hash group is open, and no splice holds changes back."""
+        return not self.group.is_open and not (self.splice is not None and self.splice.held)
 
     def has_levels(self, snapshot: BookSnapshot) -> bool:
         """Whether the local book is just this one, level by level."""
@@ -69,7 +74,6 @@ class TokenBook:
 
     def verify(self, closed: ClosedGroup, last_trade_price: str | None) -> bool | None:
         """Whether the book hashes to what the group stated; None when it cannot be told."""
-        self.must_prove = False
         return verify_hash(
             self.book,
             closed.hash,

@@ -67,6 +67,8 @@ class Network:
 def check_host(url: str, host: str) -> None:
     """Raises UsageError for a host that cannot be looked up at all, like `a..b`."""
     try:
+        if any(character.isspace() for character in host):
+            raise UnicodeError
         host.encode("idna")
     except UnicodeError:
         raise UsageError(f"{url!r}: {host!r} is no host name") from None
@@ -105,6 +107,11 @@ class Target:
         """The `Host:` header: without the port when it is the scheme's own."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
+
+
+def market_target(ws_url: str) -> Target:
+    """The market channel of a base URL; one that names the channel already is taken as it is."""
+    return Target.parse(ws_url.rstrip("/").removesuffix("/market") + "/market")
 
 
 class WebSocket:

@@ -1,5 +1,6 @@
 """Every decision about a book, without a clock, a socket or a task."""
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +21,12 @@ from polyactors.protocol.events import (
     PriceChange,
     TickSizeChange,
 )
-from polyactors.shard import REST_PATIENCE_SECONDS, RESYNC_BACKOFF_SECONDS_MAX, BookShard
+from polyactors.shard import (
+    REST_PATIENCE_SECONDS,
+    RESYNC_BACKOFF_SECONDS_MAX,
+    UNKNOWN_RETRY_SECONDS,
+    BookShard,
+)
 
 MARKET = "0x" + "ab" * 32
 YES, NO = "1111", "2222"
@@ -39,7 +45,7 @@ class Bench:
         self.now = 100.0
 
     def up(self, epoch: int = 1) -> None:
-        self.feed.epoch = epoch
+        self.feed.epoch = self.feed.last_epoch = epoch
         self.shard.session_up(epoch, self.now)
 
     def down(self, reason: StaleReason = StaleReason.DISCONNECTED) -> None:
@@ -327,33 +333,62 @@ def test_a_rest_book_older_than_what_passed_by_is_refused() -> None:
     assert bench.state()[0] is not TrustState.LIVE
 
 
-def test_a_rest_book_that_the_next_group_contradicts_is_a_desync() -> None:
-    bench = fetched()
-    snapshot = book(book_hash="g2", at=1002)
-    known = BookSnapshot(
-        snapshot.token,
-        MARKET,
-        snapshot.bids,
-        snapshot.asks,
-        "g2",
-        1002,
-        "0.001",
-        "0.500",
-        "5",
-        False,
-    )
-    bench.shard.rest_book(answer(known), bench.now)
-    bench.feed_in(delta(change("0.41", "1", book_hash="not its hash"), at=1003))
-    bench.wait(QUIET_SECONDS)
-    assert bench.state() == (TrustState.STALE, StaleReason.HASH_MISMATCH)
-
-
 def test_a_token_that_rest_does_not_know_is_stale_for_good() -> None:
     bench = fetched()
     bench.shard.rest_book(answer(None, is_unknown=True), bench.now)
     assert bench.state() == (TrustState.STALE, StaleReason.UNKNOWN_TOKEN)
     bench.wait(1000.0)
     assert bench.asked() == []
+
+
+def test_a_token_believed_unknown_that_changes_is_tried_again_later() -> None:
+    bench = fetched()
+    bench.shard.rest_book(answer(None, is_unknown=True), bench.now)
+    bench.feed_in(delta(change("0.3", "1")))
+    bench.wait(UNKNOWN_RETRY_SECONDS - 0.1)
+    assert bench.asked() == []
+    bench.wait(0.2)
+    assert [type(ask) for ask in bench.asked()] == [Resync]
+
+
+def test_a_book_under_way_from_the_old_subscription_is_not_the_one_asked_for() -> None:
+    bench = Bench((YES,))
+    bench.up()
+    first = book(book_hash="h0", at=1000)
+    bench.feed_in(attrs.evolve(first, tick_size="0.01"))
+    bench.feed_in(Missed((YES,), StaleReason.PARSE_FAILURE))
+    assert bench.asked() == [Resync(YES, StaleReason.PARSE_FAILURE)]
+    bench.feed_in(book(book_hash="h1", at=1001))  # after a trade: it states no tick size
+    assert bench.state() == (TrustState.SYNCING, None)
+    bench.feed_in(attrs.evolve(book(book_hash="h3", at=1003), tick_size="0.01"))
+    assert bench.state() == (TrustState.LIVE, None)
+
+
+def test_a_book_with_changes_held_back_is_not_settled() -> None:
+    bench = fetched()
+    bench.feed_in(delta(change("0.55", "1", book_hash="g3", bid="0.55"), at=1002))
+    bench.shard.rest_book(answer(book(book_hash="g2", at=1002)), bench.now)
+    update = bench.events()[-1]
+    assert isinstance(update, BookUpdated)
+    assert (update.cause, update.settled) == ("rest", False)
+    assert not bench.shard.books[YES].settled
+    bench.feed_in(delta(change("0.3", "1", book_hash="g2"), at=1002))  # the step of the book
+    assert bench.shard.books[YES].settled
+
+
+def test_a_feed_that_gives_up_before_its_first_session_says_so() -> None:
+    bench = Bench((YES,))
+    bench.down(StaleReason.FEED_GAVE_UP)
+    assert bench.state() == (TrustState.STALE, StaleReason.FEED_GAVE_UP)
+
+
+def test_nothing_is_judged_when_the_session_is_over(live: Bench) -> None:
+    live.feed_in(delta(change("0.3", "7", bid="0.55")))  # half a group, and then the stop
+    live.feed.epoch = None
+    assert live.shard.next_due() == float("inf")
+    live.shard.on_time(live.now + 10.0)
+    assert live.state() == (TrustState.LIVE, None)
+    assert live.env.statistics.desyncs == 0
 
 
 def test_a_token_believed_unknown_that_gets_a_book_is_live() -> None:

@@ -86,6 +86,24 @@ async def test_a_closed_subscription_collects_nothing() -> None:
     assert [event async for event in subscription] == []
 
 
+async def test_closing_under_a_reader_ends_its_iteration() -> None:
+    source = hub()
+    subscription = source.subscribe()
+    source.publish([trade(number) for number in range(20)])
+    got: list[Event] = []
+
+    async def read() -> None:
+        got.extend([event async for event in subscription])
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(read)
+        for _ in range(5):
+            await trio.lowlevel.checkpoint()
+        subscription.close()
+    assert len(got) < 20
+    assert subscription.held == 0
+
+
 async def test_updates_coalesce_before_anything_is_lost() -> None:
     source = hub()
     subscription = source.subscribe(limit=4)
