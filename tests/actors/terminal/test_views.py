@@ -78,6 +78,7 @@ class Desk:
     def set_trust(self, tokens: Iterable[str], trust: Trust) -> None:
         feed = self.service._feeds[0]  # pyright: ignore[reportPrivateUsage]
         feed.trust.update(dict.fromkeys(tokens, trust))
+        feed.epoch = 1  # without a live session nothing is believed
 
 
 def updated(token: str) -> BookUpdated:
