@@ -86,10 +86,10 @@ class Settings:
         metavar="S",
     )
     tokens_per_connection: int = _number(
-        200, "more tokens open further connections", metavar="N", maximum=500
+        200, "more tokens open further connections", metavar="N", maximum=200
     )
     ids_per_frame: int = _number(
-        100, "token ids in one subscription frame at most", metavar="N", maximum=500
+        100, "token ids in one subscription frame at most", metavar="N", maximum=100
     )
     frame_bytes_max: int = _number(
         64 * 2**20, "a larger frame ends the connection (1009)", metavar="BYTES"

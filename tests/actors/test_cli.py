@@ -127,7 +127,7 @@ MISTAKES = [
     ("run --seconds nan", "--seconds must be"),
     ("run --seconds soon", "--seconds must be"),
     ("run --ping-interval-seconds 0", "--ping-interval-seconds must be a number greater than 0"),
-    ("run --ids-per-frame 501", "greater than 0 and at most 500"),
+    ("run --ids-per-frame 101", "greater than 0 and at most 100"),
     ("run --log-level loud", "--log-level must be one of debug, info, warning, error, not 'loud'"),
     ("run --token abc", "'abc' is not a token id"),
     ("run --token 12x", "'12x' is not a token id"),
