@@ -17,7 +17,7 @@ PRICE_ONE = UNITS_PER_ONE
 """The price 1 USDC per share: what a share of the winning outcome pays."""
 TEXT_LENGTH_MAX = 40
 """Characters that `parse_units` reads; a longer text cannot be a price or size."""
-_REMEMBERED_MAX = 8192
+_REMEMBERED_MAX = 2048
 """Conversions to text and to Decimal that are kept: prices are few and come again and again,
 and converting the best two anew costs about as much as decoding a message."""
 

@@ -39,6 +39,9 @@ TIMESTAMP_MS_BELOW = 10**14
 CACHED_TEXTS = 16_384
 """Texts whose meaning is kept, of each kind; all prices of a tick of 0.0001 fit."""
 
+CACHED_SIZES = 2048
+"""Sizes hardly repeat: a greater cache would only fill memory."""
+
 _SIDES = {
     "BUY": Side.BID,
     "SELL": Side.ASK,
@@ -177,7 +180,7 @@ def read_level_price(value: object, _: object = None) -> int:
     return _level_price_of(value if type(value) is str else _number_text(value))
 
 
-_size_of = lru_cache(CACHED_TEXTS)(parse_units)
+_size_of = lru_cache(CACHED_SIZES)(parse_units)
 
 
 def read_size(value: object, _: object = None) -> int:
