@@ -4,23 +4,33 @@ A :class:`Supervisor` runs children given as :class:`ChildSpec`, each an async f
 :class:`Context`; it restarts those that fail, with backoff, until that happens too often.
 """
 
+from polysupervisor._actor import Actor
+from polysupervisor._address import Address
 from polysupervisor._app import EXIT_CANCELLED, EXIT_CLEAN, EXIT_ESCALATION, run_app
+from polysupervisor._ask import Reply
 from polysupervisor._child import ChildSpec, Restart, Run, Shutdown, Strategy
 from polysupervisor._context import Context
 from polysupervisor._dynamic import DynamicSupervisor
 from polysupervisor._events import Event, EventBus, EventKind, Subscription
 from polysupervisor._exit import ExitKind, ExitReason
+from polysupervisor._inbox import Inbox
 from polysupervisor._intensity import Backoff, Intensity
-from polysupervisor._mailbox import Address, Inbox, MailboxSpec, MailboxStats, Overflow
+from polysupervisor._mailbox_spec import MailboxGap, MailboxSpec, MailboxStats, Overflow
+from polysupervisor._monitor import Down, Monitor, Up
+from polysupervisor._registry import Registry
+from polysupervisor._sharded import ShardedSupervisor
 from polysupervisor._supervisor import Supervisor
 from polysupervisor._tree import ChildInfo, ChildState, Counts, Started, TreeNode
 from polysupervisor.errors import (
     AlreadyPresent,
     AlreadyRunning,
+    LinkedExit,
+    NameTaken,
     NoMailbox,
     NotFound,
     NotRunning,
     Restarting,
+    RestartRequested,
     StartFailed,
     SupervisionError,
     SupervisorEscalation,
@@ -31,6 +41,7 @@ __all__ = [
     "EXIT_CANCELLED",
     "EXIT_CLEAN",
     "EXIT_ESCALATION",
+    "Actor",
     "Address",
     "AlreadyPresent",
     "AlreadyRunning",
@@ -40,6 +51,7 @@ __all__ = [
     "ChildState",
     "Context",
     "Counts",
+    "Down",
     "DynamicSupervisor",
     "Event",
     "EventBus",
@@ -48,15 +60,23 @@ __all__ = [
     "ExitReason",
     "Inbox",
     "Intensity",
+    "LinkedExit",
+    "MailboxGap",
     "MailboxSpec",
     "MailboxStats",
+    "Monitor",
+    "NameTaken",
     "NoMailbox",
     "NotFound",
     "NotRunning",
     "Overflow",
+    "Registry",
+    "Reply",
     "Restart",
+    "RestartRequested",
     "Restarting",
     "Run",
+    "ShardedSupervisor",
     "Shutdown",
     "StartFailed",
     "Started",
@@ -67,5 +87,6 @@ __all__ = [
     "SupervisorEscalation",
     "TooManyChildren",
     "TreeNode",
+    "Up",
     "run_app",
 ]

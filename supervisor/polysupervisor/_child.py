@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
+from attrs.validators import ge, gt, instance_of, is_callable, optional
 
 from polysupervisor._context import Context
 from polysupervisor._exit import ExitKind
@@ -15,6 +16,7 @@ from polysupervisor._intensity import Backoff
 from polysupervisor._mailbox import MailboxSpec
 
 if TYPE_CHECKING:
+    from polysupervisor._actor import Actor
     from polysupervisor._supervisor import Supervisor
 
 M = TypeVar("M")
@@ -56,15 +58,17 @@ def is_restarted(restart: Restart, kind: ExitKind) -> bool:
 class Shutdown:
     """How a child is stopped: asked, then cancelled, then reported. Seconds."""
 
-    grace: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    grace: float = attrs.field(default=5.0, validator=ge(0))
     """From the request to stop until it is cancelled; 0 cancels at once, ``inf`` never."""
-    kill: float = attrs.field(default=5.0, validator=attrs.validators.ge(0))
+    kill: float = attrs.field(default=5.0, validator=ge(0))
     """From the cancellation until it is reported as wedged. Trio cannot kill: a child that
     shields itself for ever keeps its supervisor's ``run()`` from returning for as long."""
 
 
 def check_id(value: str) -> None:
-    """Raise ``ValueError`` unless it can be a part of a path."""
+    """Raise ``ValueError`` or ``TypeError`` unless it can be a part of a path."""
+    if not isinstance(value, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise TypeError(f"an id is a text, was {value!r}")
     if not value or "/" in value:
         raise ValueError(f"an id is a non-empty text without a slash, was {value!r}")
 
@@ -79,24 +83,33 @@ class ChildSpec(Generic[M]):
 
     id: str = attrs.field(validator=_is_id)
     """Its name among its siblings, and the last part of its path; no slash."""
-    factory: Callable[[], Run[M] | Supervisor]
-    """Called for every incarnation, in the child's own task; returns the actor, or a *new*
-    supervisor to nest (an instance is never reused)."""
-    restart: Restart = Restart.PERMANENT
+    factory: Callable[[], Run[M] | Actor[M] | Supervisor] = attrs.field(validator=is_callable())
+    """Called for every incarnation, in the child's own task; returns the actor (an async
+    function, or a *new* ``Actor``), or a *new* supervisor to nest: no instance is reused."""
+    restart: Restart = attrs.field(default=Restart.PERMANENT, validator=instance_of(Restart))
     """When it is restarted."""
-    backoff: Backoff | None = None
+    backoff: Backoff | None = attrs.field(default=None, validator=optional(instance_of(Backoff)))
     """How long a restart waits; ``None``: not at all, as in OTP."""
-    expected: tuple[type[Exception], ...] = ()
+    expected: tuple[type[Exception], ...] = attrs.field(default=(), validator=instance_of(tuple))
     """Failures that are no bugs: they wait like others but spend no intensity."""
-    shutdown: Shutdown = Shutdown()
+    shutdown: Shutdown = attrs.field(default=Shutdown(), validator=instance_of(Shutdown))
     """How it is stopped. For a nested supervisor the default stands for OTP's infinite grace:
     the ``stop_deadline`` of the nested supervisor is its bound."""
-    start_timeout: float = attrs.field(default=10.0, validator=attrs.validators.gt(0))
+    start_timeout: float = attrs.field(default=10.0, validator=gt(0))
     """Seconds in which it must be ready; then it is stopped, and the start has failed."""
-    mailbox: MailboxSpec | None = None
+    mailbox: MailboxSpec | None = attrs.field(
+        default=None, validator=optional(instance_of(MailboxSpec))
+    )
     """Its mailbox, if it has one."""
+    significant: bool = attrs.field(default=False, validator=instance_of(bool))
+    """Whether its end may end the supervisor, as ``auto_shutdown`` says: that of a temporary
+    child in any way, that of a transient one when it returns. A permanent one cannot be."""
     labels: Mapping[str, str] = attrs.field(factory=dict[str, str])
     """For people and metrics; the runtime does not look at them."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.significant and self.restart is Restart.PERMANENT:
+            raise ValueError(f"{self.id}: a permanent child never ends, so it is not significant")
 
 
 NESTED_SHUTDOWN = Shutdown(grace=math.inf)

@@ -42,6 +42,7 @@ class DynamicSupervisor(Supervisor):
             children,
             strategy=Strategy.ONE_FOR_ONE,
             intensity=intensity,
+            auto_shutdown="never",
             stop_deadline=stop_deadline,
             rng=rng,
             events=events,

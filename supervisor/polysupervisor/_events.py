@@ -21,6 +21,8 @@ class EventKind(StrEnum):
     """An incarnation is being started."""
     STARTED = "started"
     """It is ready."""
+    IGNORED = "ignored"
+    """It said that it need not run, and returned."""
     START_FAILED = "start_failed"
     """It ended, or ran out of time, before it was ready; ``reason`` says how."""
     EXITED = "exited"
@@ -35,6 +37,8 @@ class EventKind(StrEnum):
     """It ended after it had to be cancelled; ``reason`` says how."""
     WEDGED = "wedged"
     """It is still there ``Shutdown.kill`` seconds after it was cancelled."""
+    STALLED = "stalled"
+    """It leaves messages waiting without receiving, so it is stopped as failed."""
     INTENSITY = "intensity"
     """A failure of this child exhausted the restart intensity (or its ``max_attempts``)."""
     GAVE_UP = "gave_up"
@@ -44,6 +48,8 @@ class EventKind(StrEnum):
     LOST_IN_FLIGHT = "lost_in_flight"
     """An incarnation failed between a receive and the next: its last message or batch may be
     lost or half done (delivery is at most once); mailbox statistics hold the count."""
+    OVERFLOW = "overflow"
+    """Its mailbox is full and has refused or dropped a message; once until it is read again."""
 
 
 @attrs.frozen
@@ -83,6 +89,11 @@ class Subscription(trio.abc.ReceiveChannel[Event]):
         self._closed = False
         self.dropped = 0
         """Events that this reader was too slow for; the oldest are dropped first."""
+
+    @property
+    def pending(self) -> int:
+        """Events that can be received without waiting."""
+        return len(self._events)
 
     def deliver(self, event: Event) -> None:
         """Queue an event, dropping the oldest when full. For the bus."""

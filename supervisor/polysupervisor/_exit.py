@@ -6,7 +6,6 @@ order book, say). So an exit is turned into text before anybody stores it.
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator
 from enum import Enum
 from typing import cast
@@ -14,10 +13,10 @@ from typing import cast
 import attrs
 import trio
 
+from polysupervisor._trace import Trace, capture, one_line
+
 SUMMARY_CHARS_MAX = 500
 """Longest ``ExitReason.summary``."""
-TRACEBACK_CHARS_MAX = 8_000
-"""Longest ``ExitReason.traceback``; the end is kept, since the cause stands there."""
 
 
 class ExitKind(Enum):
@@ -35,6 +34,8 @@ class ExitKind(Enum):
     """It raised or returned before it was ready."""
     START_TIMEOUT = "start_timeout"
     """It was not ready within ``ChildSpec.start_timeout``."""
+    STALLED = "stalled"
+    """It left messages waiting for ``MailboxSpec.stall_after`` without receiving."""
 
 
 @attrs.frozen
@@ -47,10 +48,15 @@ class ExitReason:
     """Names of the exception classes; those of the leaves when a group was raised."""
     summary: str = ""
     """One line: ``ValueError: what it said``, joined by ``; `` for a group; bounded."""
-    traceback: str = attrs.field(default="", repr=False)
-    """The formatted traceback, bounded; empty when nothing was raised."""
     expected: bool = False
     """Whether all leaves are instances of ``ChildSpec.expected``."""
+    trace: Trace | None = attrs.field(default=None, repr=False)
+    """Where it was raised, as data; ``None`` when nothing was."""
+
+    @property
+    def traceback(self) -> str:
+        """The formatted traceback, bounded; empty when nothing was raised."""
+        return "" if self.trace is None else self.trace.format()
 
     def __str__(self) -> str:
         return f"{self.kind.value} ({self.summary})" if self.summary else self.kind.value
@@ -84,12 +90,7 @@ def describe(
     return ExitReason(
         kind=kind,
         types=tuple(type(leaf).__name__ for leaf in found),
-        summary="; ".join(_one_line(leaf) for leaf in found)[:SUMMARY_CHARS_MAX],
-        traceback="".join(traceback.format_exception(error))[-TRACEBACK_CHARS_MAX:],
+        summary="; ".join(one_line(leaf) for leaf in found)[:SUMMARY_CHARS_MAX],
         expected=all(isinstance(leaf, expected) for leaf in found),
+        trace=capture(error),
     )
-
-
-def _one_line(error: BaseException) -> str:
-    # format_exception_only survives an exception whose __str__ raises.
-    return " ".join(traceback.format_exception_only(error)[-1].split())

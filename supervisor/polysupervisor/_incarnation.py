@@ -10,11 +10,14 @@ from typing import Any
 import attrs
 import trio
 
+from polysupervisor._actor import Actor, run_actor
 from polysupervisor._child import ChildSpec
-from polysupervisor._context import Context
+from polysupervisor._context import Context, current_context
 from polysupervisor._events import EventBus
 from polysupervisor._exit import ExitKind, ExitReason, describe, leaves, split_cancelled
-from polysupervisor._mailbox import Inbox
+from polysupervisor._inbox import Inbox
+from polysupervisor._monitor import Monitor
+from polysupervisor._registry import Registry
 from polysupervisor._tree import TreeNode
 
 
@@ -25,6 +28,7 @@ class Place:
     path: str
     incarnation: int
     events: EventBus
+    registry: Registry
     rng: Random
 
 
@@ -64,16 +68,30 @@ async def _run_nested(nested: Nestable, place: Place, context: Context[Any]) -> 
 class Incarnation:
     """One life of a child, and what its supervisor knows of it."""
 
-    __slots__ = ("cancelled", "context", "inbox", "nested", "scope", "timed_out", "wedged")
+    __slots__ = (
+        "cancelled",
+        "context",
+        "inbox",
+        "monitors",
+        "nested",
+        "note",
+        "scope",
+        "verdict",
+        "wedged",
+    )
 
     def __init__(self, context: Context[Any], inbox: Inbox[Any] | None) -> None:
         self.context = context
         self.inbox = inbox
         self.scope = trio.CancelScope()
         self.nested: Nestable | None = None
-        self.timed_out = False
+        self.verdict: ExitReason | None = None
+        """Why it is made to end as failed: that is its exit, however it ends."""
         self.cancelled = False
         self.wedged = False
+        self.note = ""
+        """What it said with its last beat."""
+        self.monitors: list[Monitor] = []
 
     def request_stop(self) -> None:
         """Ask it to end; idempotent."""
@@ -96,48 +114,63 @@ class Incarnation:
         """
         # The try stands outside the scope: an error raised in clean-up while being cancelled
         # passes the scope, with Trio's Cancelled taken out if the cancellation was ours.
+        current_context.set(self.context)
         try:
             with self.scope:
                 body = spec.factory()
                 if isinstance(body, Nestable):
                     self.nested = body
                     await _run_nested(body, place, self.context)
+                elif isinstance(body, Actor):
+                    await run_actor(
+                        body,  # pyright: ignore[reportUnknownArgumentType] - it is Actor[Any]
+                        self.context,
+                        spec.shutdown,
+                    )
                 else:
                     await body(self.context)
         except BaseException as error:
             cancelled, rest = split_cancelled(error)
-            if rest is None:
-                report(ExitReason(ExitKind.KILLED), None)
-            else:
-                lethal = not all(isinstance(leaf, Exception) for leaf in leaves(rest))
-                report(self._raised(rest, spec), rest if lethal else None)
-            if cancelled is not None:
-                raise cancelled from None
+            try:
+                if rest is None:
+                    report(self.verdict or ExitReason(ExitKind.KILLED), None)
+                else:
+                    lethal = not all(isinstance(leaf, Exception) for leaf in leaves(rest))
+                    report(self._raised(rest, spec), rest if lethal else None)
+                if cancelled is not None:
+                    raise cancelled from None
+            finally:
+                # Else this frame and the traceback hold each other, and all that the actor held.
+                del cancelled, rest
         else:
             report(self._returned(spec), None)
 
     def _returned(self, spec: ChildSpec[Any]) -> ExitReason:
-        if self.timed_out:
-            return ExitReason(ExitKind.START_TIMEOUT, summary=_too_late(spec))
+        if self.verdict is not None:
+            return self.verdict
         if self.scope.cancelled_caught:
             return ExitReason(ExitKind.KILLED)
         if self.context.stop_requested.is_set():
             return ExitReason(ExitKind.SHUTDOWN)
+        if self.context.is_ignored:
+            return ExitReason(ExitKind.NORMAL, summary="it need not run")
         if not self.context.is_ready:
             return ExitReason(ExitKind.START_FAILED, summary="returned before it was ready")
         return ExitReason(ExitKind.NORMAL)
 
     def _raised(self, error: BaseException, spec: ChildSpec[Any]) -> ExitReason:
-        if self.timed_out:
-            reason = describe(error, ExitKind.START_TIMEOUT)
-            return attrs.evolve(reason, summary=f"{_too_late(spec)}; {reason.summary}")
+        verdict = self.verdict
         stopping = self.context.stop_requested.is_set()
         if stopping and all(isinstance(leaf, trio.EndOfChannel) for leaf in leaves(error)):
-            return ExitReason(ExitKind.SHUTDOWN)
+            return verdict or ExitReason(ExitKind.SHUTDOWN)
+        if verdict is not None:
+            reason = describe(error, verdict.kind, spec.expected)
+            return attrs.evolve(
+                reason,
+                types=verdict.types + reason.types,
+                summary=f"{verdict.summary}; {reason.summary}",
+                expected=verdict.expected and reason.expected,
+            )
         if self.context.is_ready or stopping:
             return describe(error, ExitKind.CRASH, spec.expected)
         return describe(error, ExitKind.START_FAILED, spec.expected)
-
-
-def _too_late(spec: ChildSpec[Any]) -> str:
-    return f"not ready within {spec.start_timeout:g} s"

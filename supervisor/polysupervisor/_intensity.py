@@ -8,6 +8,7 @@ from random import Random
 from typing import Any, Literal
 
 import attrs
+from attrs.validators import gt, in_, instance_of, lt
 
 
 def _at_least(bound: float) -> Any:
@@ -82,15 +83,20 @@ class Intensity:
     restart attempt is an entry again. Expected failures spend nothing.
     """
 
-    limit: int = attrs.field(default=3, validator=_at_least(0))
+    limit: int = attrs.field(default=3, validator=[instance_of(int), _at_least(0)])
     """Restarts that are granted within any ``period``; 0 grants none."""
-    period: float = attrs.field(default=60.0, validator=_at_least(0))
-    """Length of the window in seconds."""
-    scope: Literal["supervisor", "child"] = "supervisor"
+    period: float = attrs.field(default=60.0, validator=[gt(0), lt(math.inf)])
+    """Length of the window in seconds; above 0 and finite."""
+    scope: Literal["supervisor", "child"] = attrs.field(
+        default="supervisor", validator=in_(("supervisor", "child"))
+    )
     """Whether all children spend from one window or each has its own."""
-    on_exhausted: Literal["escalate", "give_up"] = "escalate"
+    on_exhausted: Literal["escalate", "give_up", "give_up_unless_last"] = attrs.field(
+        default="escalate", validator=in_(("escalate", "give_up", "give_up_unless_last"))
+    )
     """``escalate``: stop all, raise ``SupervisorEscalation`` out of ``run()``. ``give_up``: the
-    child, and with a group strategy its group, stays down; an event says so."""
+    child, and with a group strategy its group, stays down; an event says so.
+    ``give_up_unless_last``: the same, but escalate when no other child would be left."""
 
 
 class RestartWindow:

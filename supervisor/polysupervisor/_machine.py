@@ -1,4 +1,4 @@
-"""A supervisor's task: its loop and its commands.
+"""A supervisor's task: its loop, and what can be seen of it from outside.
 
 One task, one inbox, no user code. Only this task changes the state of the supervisor; others
 post to its inbox: the task of an incarnation that it is ready or has ended, a caller that it
@@ -13,36 +13,25 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 import trio
 
+from polysupervisor._address import Address
 from polysupervisor._child import NESTED_SHUTDOWN, ChildSpec, Restart, Strategy, check_id
+from polysupervisor._commands import Commands
 from polysupervisor._events import EventBus
 from polysupervisor._exit import ExitReason
 from polysupervisor._incarnation import Incarnation, Nestable, Place, attach
 from polysupervisor._intensity import Intensity
-from polysupervisor._mailbox import Address
-from polysupervisor._record import After, Child, Reply
-from polysupervisor._restarts import Restarts
-from polysupervisor._tree import ChildInfo, ChildState, Counts, Started, TreeNode
-from polysupervisor.errors import (
-    AlreadyPresent,
-    AlreadyRunning,
-    NotFound,
-    NotRunning,
-    Restarting,
-    SupervisionError,
-    TooManyChildren,
-)
-
-T = TypeVar("T")
-
-AT_REST = frozenset({ChildState.STOPPED, ChildState.GAVE_UP})
+from polysupervisor._record import Child
+from polysupervisor._restarts import AutoShutdown, check_flags
+from polysupervisor._tree import ChildInfo, ChildState, Counts, TreeNode
+from polysupervisor.errors import NotRunning
 
 
-class Machine(Restarts):
-    """The loop around the transitions, the commands, and what can be seen from outside."""
+class Machine(Commands):
+    """The loop around the transitions, and what can be seen from outside."""
 
     def __init__(
         self,
@@ -51,44 +40,42 @@ class Machine(Restarts):
         *,
         strategy: Strategy,
         intensity: Intensity,
+        auto_shutdown: AutoShutdown,
         stop_deadline: float,
         rng: Random | None,
         events: EventBus | None,
         dynamic: bool = False,
         max_children: int | None = None,
     ) -> None:
+        check_id(name)
+        check_flags(strategy, intensity, auto_shutdown)
         super().__init__(
             name,
             strategy=strategy,
             intensity=intensity,
+            auto_shutdown=auto_shutdown,
             stop_deadline=stop_deadline,
             dynamic=dynamic,
+            max_children=max_children,
             rng=rng or Random(),
             events=events or EventBus(),
         )
-        check_id(name)
         self._has_own_rng = rng is not None
         self._closes_events = events is None
-        self._max_children = max_children
         self._inbox: deque[Callable[[], None]] = deque()
-        self._wake = trio.Event()
-        self._callers: set[Reply[Any]] = set()
+        self._waiter: trio.lowlevel.Task | None = None
         self._ran = False
         self._announce: Callable[[], None] | None = None
         self._nursery: trio.Nursery
         for child in children:
             spec = _spec_of_instance(child) if isinstance(child, Nestable) else child
+            self._check_spec(spec)
             if spec.id in self._children:
                 raise ValueError(f"{name} has two children of the id {spec.id!r}")
             self._add(spec, child if isinstance(child, Nestable) else None)
         if max_children is not None and len(self._children) > max_children:
             raise ValueError(f"{name} has more than max_children={max_children} children")
         self._attach_instances()
-
-    def _add(self, spec: ChildSpec[Any], instance: Nestable | None = None) -> Child:
-        child = Child(spec, f"{self.path}/{spec.id}", instance)
-        self._children[spec.id] = child
-        return child
 
     # The place in the tree.
 
@@ -99,11 +86,12 @@ class Machine(Restarts):
         self.path = place.path
         self.number = place.incarnation
         self.events = place.events
+        self.registry = place.registry
         self._closes_events = False
         if not self._has_own_rng:
             self.rng = place.rng
         for child in self._children.values():
-            child.path = f"{self.path}/{child.spec.id}"
+            child.life.path = f"{self.path}/{child.spec.id}"
         self._attach_instances()
 
     def _attach_instances(self) -> None:
@@ -112,7 +100,7 @@ class Machine(Restarts):
                 attach(child.instance, self._place_of(child, 1))
 
     def _place_of(self, child: Child, number: int) -> Place:
-        return Place(child.path, number, self.events, self.rng)
+        return Place(child.path, number, self.events, self.registry, self.rng)
 
     # The task.
 
@@ -146,15 +134,32 @@ class Machine(Restarts):
     async def _serve(self) -> None:
         if not self._inbox:  # else it was told to stop before it ran
             self._begin_first_start()
-        while True:
-            while self._inbox:
-                self._inbox.popleft()()
-            self._timers.run_due(trio.current_time())
-            if self._stopping and not self._alive:
-                return
-            self._wake = trio.Event()
-            with trio.CancelScope(deadline=self._timers.next_due()):
-                await self._wake.wait()
+        while not await self._serve_until_due():
+            pass
+
+    async def _serve_until_due(self) -> bool:
+        """Handle what is posted and due; say whether that was all, or only the alarm rang."""
+        # One scope for many turns, since making one costs more than moving its deadline.
+        with trio.CancelScope() as alarm:
+            while True:
+                while self._inbox:
+                    self._inbox.popleft()()
+                self._timers.run_due(trio.current_time())
+                if self._stopping and not self._alive:
+                    return True
+                if not self._inbox:
+                    alarm.deadline = self._timers.next_due()
+                    await self._wait_for_post()
+        return False
+
+    async def _wait_for_post(self) -> None:
+        self._waiter = trio.lowlevel.current_task()
+
+        def leave(_: object) -> trio.lowlevel.Abort:
+            self._waiter = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
 
     def _end(self) -> None:
         self._enter_own(ChildState.STOPPED)
@@ -163,6 +168,7 @@ class Machine(Restarts):
             if child.mailbox is not None:
                 child.mailbox.close()
                 child.mailbox.drop_all()
+            child.life.end()
         for caller in self._callers:
             caller.fail(NotRunning(f"{self.path} has stopped"))
         if self._closes_events:
@@ -171,7 +177,9 @@ class Machine(Restarts):
     def _post(self, message: Callable[[], None]) -> None:
         # Unbounded, but bounded by those who post: two for each incarnation, one for each caller.
         self._inbox.append(message)
-        self._wake.set()
+        if self._waiter is not None:
+            trio.lowlevel.reschedule(self._waiter)
+            self._waiter = None
 
     def _spawn(self, child: Child, incarnation: Incarnation) -> None:
         def report(reason: ExitReason, lethal: BaseException | None) -> None:
@@ -184,130 +192,15 @@ class Machine(Restarts):
         assert self._announce is not None
         self._announce()
 
-    # Commands.
-
-    def stop(self) -> None:
-        """Begin an ordered stop; idempotent, harmless before and after the run."""
-        if not self._stopping:
-            self._post(partial(self._begin_final_stop, "the supervisor stops"))
-
-    async def start_child(self, spec: ChildSpec[Any]) -> Started:
-        """See ``Supervisor.start_child``."""
-        return await self._command(partial(self._start_child, spec))
-
-    async def stop_child(self, child_id: str) -> None:
-        """See ``Supervisor.stop_child``."""
-        await self._command(partial(self._stop_child, child_id))
-
-    async def restart_child(self, child_id: str, *, force: bool, reset_backoff: bool) -> Started:
-        """See ``Supervisor.restart_child``."""
-        return await self._command(partial(self._restart_child, child_id, force, reset_backoff))
-
-    async def delete_child(self, child_id: str) -> None:
-        """See ``Supervisor.delete_child``."""
-        await self._command(partial(self._delete_child, child_id))
-
-    async def _command(self, command: Callable[[Reply[T]], None]) -> T:
-        reply = Reply[T]()
-
-        def obey() -> None:
-            try:
-                self._check_running()
-                command(reply)
-            except SupervisionError as error:
-                reply.fail(error)
-
-        self._check_running()
-        self._callers.add(reply)
-        self._post(obey)
-        try:
-            return await reply.wait()
-        finally:
-            self._callers.discard(reply)
-
-    def _check_running(self) -> None:
-        # While it starts, a command could wait for the very child that gives it.
-        if self.state is not ChildState.RUNNING:
-            raise NotRunning(f"{self.path} is {self.state.value}, not running")
-
-    def _start_child(self, spec: ChildSpec[Any], reply: Reply[Started]) -> None:
-        present = self._children.get(spec.id)
-        if present is not None:
-            error = AlreadyPresent if present.state in AT_REST else AlreadyRunning
-            raise error(f"{present.path} is {present.state.value}")
-        if self._max_children is not None and len(self._children) >= self._max_children:
-            raise TooManyChildren(f"{self.path} has {self._max_children} children already")
-        child = self._add(spec)
-        child.since = trio.current_time()
-        child.start_reply = reply
-        if self._plan is not None and self._plan.after is After.TURN:
-            self._plan.members.append(child)
-        else:
-            self._begin_start(child)
-
-    def _stop_child(self, child_id: str, reply: Reply[None]) -> None:
-        child = self._child(child_id)
-        if child.state in AT_REST:
-            reply.set(None)
-            return
-        child.stop_replies.append(reply)
-        if child.state is ChildState.STOPPING:
-            child.after = After.REST
-        elif child.current is not None:
-            self._begin_stop(child, After.REST, "stop_child")
-        else:
-            self._settle(child, After.REST)
-            self._advance()
-
-    def _restart_child(
-        self,
-        child_id: str,
-        force: bool,
-        reset_backoff: bool,
-        reply: Reply[Started],
-    ) -> None:
-        child = self._child(child_id)
-        waits = child.state is ChildState.RESTARTING
-        runs = child.state is ChildState.RUNNING
-        if child.state is ChildState.WAITING or (waits and not force):
-            raise Restarting(f"{child.path} is {child.state.value}")
-        if not (child.state in AT_REST or waits or (runs and force)):
-            raise AlreadyRunning(f"{child.path} is {child.state.value}")
-        if child.instance is not None:
-            raise SupervisionError(f"{child.path} is a supervisor instance, which runs once")
-        if reset_backoff:
-            child.attempt = 0
-            child.window = None
-        child.start_reply = reply
-        if runs:
-            self._begin_stop(child, After.START, "restart_child")
-        elif waits and self._plan is not None:
-            child.due = None
-            if self._plan.leader is child:
-                self._plan.due = 0.0
-            self._advance()
-        else:
-            self._begin_start(child)
-
-    def _delete_child(self, child_id: str, reply: Reply[None]) -> None:
-        child = self._child(child_id)
-        if child.state not in AT_REST:
-            waits = child.state in (ChildState.WAITING, ChildState.RESTARTING)
-            raise (Restarting if waits else AlreadyRunning)(f"{child.path} is {child.state.value}")
-        self._forget(child)
-        reply.set(None)
-
     # What can be seen.
 
     def address(self, child_id: str) -> Address[Any]:
         """See ``Supervisor.address``."""
-        return self._child(child_id).address
+        return self.find(child_id).address
 
-    def _child(self, child_id: str) -> Child:
-        try:
-            return self._children[child_id]
-        except KeyError:
-            raise NotFound(f"{self.path} has no child of the id {child_id!r}") from None
+    def records(self) -> list[Child]:
+        """Return what is remembered of the children. For the testing kit."""
+        return list(self._children.values())
 
     def infos(self) -> list[ChildInfo]:
         """See ``Supervisor.children``."""
@@ -315,7 +208,7 @@ class Machine(Restarts):
 
     def count(self) -> Counts:
         """See ``Supervisor.count``."""
-        supervisors = sum(child.nested is not None for child in self._children.values())
+        supervisors = sum(child.is_supervisor for child in self._children.values())
         return Counts(
             specs=len(self._children),
             active=self._alive,
@@ -348,7 +241,7 @@ def _node_of(child: Child) -> TreeNode:
         since=info.since,
         due=info.due,
         attempt=info.attempt,
-        is_supervisor=child.nested is not None,
+        is_supervisor=child.is_supervisor,
         children=() if child.nested is None else child.nested.tree().children,
     )
 

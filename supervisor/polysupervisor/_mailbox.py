@@ -1,78 +1,36 @@
 """Mailboxes: owned by the supervisor, so they and their addresses outlive every incarnation.
 
 A message counts as handed over when ``receive`` returned it (at most once, as in Erlang and
-Akka). Operations are atomic for cancellation: a cancelled ``receive`` took nothing, a cancelled
-``send`` left nothing.
+Akka), unless ``MailboxSpec.redeliver`` says otherwise. Operations are atomic for cancellation:
+a cancelled ``receive`` took nothing, a cancelled ``send`` left nothing.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Hashable
-from enum import Enum
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Hashable, Sequence
+from itertools import islice
+from typing import Any, Generic, NamedTuple, TypeVar
 
-import attrs
 import trio
 
-from polysupervisor.errors import NoMailbox
+from polysupervisor._mailbox_spec import MailboxGap as MailboxGap
+from polysupervisor._mailbox_spec import MailboxSpec as MailboxSpec
+from polysupervisor._mailbox_spec import MailboxStats as MailboxStats
+from polysupervisor._mailbox_spec import Overflow as Overflow
 
 M = TypeVar("M")
 
 
-class Overflow(Enum):
-    """What a full mailbox does with one more message."""
+class Queued(NamedTuple, Generic[M]):
+    """A message with what the mailbox knows of it."""
 
-    BLOCK = "block"
-    """``send`` waits for room, first come first served; ``send_nowait`` raises
-    ``trio.WouldBlock``."""
-    ERROR = "error"
-    """``send`` and ``send_nowait`` raise ``trio.WouldBlock``."""
-    COALESCE = "coalesce"
-    """A message replaces the queued one of the same key, in its place. Neither send ever waits;
-    a message of one more *distinct* key than ``size`` raises ``trio.WouldBlock``."""
-
-
-@attrs.frozen
-class MailboxSpec:
-    """The mailbox of a child. Raises ``ValueError`` if ``key`` and ``COALESCE`` come apart."""
-
-    size: int = attrs.field(default=256, validator=attrs.validators.ge(1))
-    """Messages (with ``COALESCE``: distinct keys) that it holds; at least 1."""
-    overflow: Overflow = Overflow.BLOCK
-    """What happens when it is full."""
-    key: Callable[[Any], Hashable] | None = None
-    """Which messages are the same, for ``COALESCE`` and only for it; runs in the sender."""
-    keep_on_restart: bool = True
-    """Whether the next incarnation gets what is queued. If not, the queue is emptied (and the
-    messages counted as dropped) when the old incarnation has ended, and once more when its
-    whole group has; what is sent from then on is kept for the next incarnation."""
-
-    def __attrs_post_init__(self) -> None:
-        if (self.key is not None) != (self.overflow is Overflow.COALESCE):
-            raise ValueError("key and Overflow.COALESCE need each other")
-
-
-@attrs.frozen
-class MailboxStats:
-    """Figures of one mailbox, over all incarnations."""
-
-    depth: int
-    """Messages queued now."""
-    peak: int
-    """Most messages that were ever queued."""
-    blocked: int
-    """Senders waiting for room now."""
-    sent: int
-    """Messages accepted so far."""
-    coalesced: int
-    """Messages of these that replaced a queued one."""
-    dropped: int
-    """Messages discarded unread: at restarts with ``keep_on_restart=False`` and at the end."""
-    oldest_age: float
-    """Seconds since the oldest queued message was sent; 0.0 when there is none."""
-    lost_in_flight: int
-    """Messages received by incarnations that failed before they received again."""
+    message: M
+    sent_at: float
+    returned: int = 0
+    """How often it was put back."""
+    key: Hashable = None
+    """With ``COALESCE``: so that the supervisor need not run a user's function."""
 
 
 class _Sender(Generic[M]):
@@ -84,77 +42,148 @@ class _Sender(Generic[M]):
         self.admitted = False
 
 
-def _ended_for_good() -> trio.BrokenResourceError:
+def ended_for_good() -> trio.BrokenResourceError:
+    """Return what senders and askers get from then on."""
     return trio.BrokenResourceError("the child has ended for good")
 
 
+def _nobody_cares() -> None:
+    """Be what a mailbox tells until it has a supervisor."""
+
+
 class Mailbox(Generic[M]):
-    """A bounded queue with the policies ``BLOCK`` and ``ERROR``; the base of the others."""
+    """A bounded queue with every policy but ``COALESCE``, of which it is the base."""
 
     __slots__ = (
+        "_armed",
         "_blocked",
-        "_parked",
+        "_now",
+        "_overflow",
+        "_overflowing_since",
+        "_peak",
         "_queue",
         "_receivers",
+        "_redeliver",
+        "_returned",
         "_sent_at",
         "_size",
-        "_waits",
+        "_stalls",
+        "_touched",
         "coalesced",
         "dropped",
         "lost_in_flight",
+        "on_overflow",
+        "on_waiting",
         "open",
-        "peak",
+        "redelivered",
         "sent",
     )
 
     def __init__(self, spec: MailboxSpec) -> None:
         self._size = spec.size
-        self._waits = spec.overflow is Overflow.BLOCK
+        self._overflow = spec.overflow
+        self._redeliver = spec.redeliver
+        self._stalls = spec.stall_after is not None
         self._queue: deque[M] = deque()
         self._sent_at: deque[float] = deque()
+        # How often each was put back; for the first messages alone, as they return to the front.
+        self._returned: list[int] = []
         # Waiting senders in order of arrival. One leaves when its message was moved to the
         # queue, when it is cancelled, or when the mailbox closes.
         self._blocked: dict[_Sender[M], None] = {}
-        self._receivers = trio.lowlevel.ParkingLot()
-        self._parked = 0  # asking the lot costs more than the rest of a put
+        # Waiting receivers likewise. One leaves as soon as it is woken, so that a burst wakes
+        # each of them once: a ParkingLot made that half of the cost of a put.
+        self._receivers: dict[trio.lowlevel.Task, None] = {}
+        self.on_overflow: Callable[[], object] = _nobody_cares
+        """Told of the first overflow since messages were last taken."""
+        self.on_waiting: Callable[[], object] | None = None
+        """Told of the first message since ``rearm``."""
+        # Trio's own clock, once messages are taken: `trio.current_time` looks it up every time.
+        self._now: Callable[[], float] = trio.current_time
+        self._armed = self._stalls
+        self._touched = 0.0
+        self._peak = 0  # up to the last time that the queue became shorter
+        # Since when a message has waited, those discarded included.
+        self._overflowing_since: float | None = None
         self.open = True
         self.sent = 0
-        self.peak = 0
         self.coalesced = 0
         self.dropped = 0
         self.lost_in_flight = 0
+        self.redelivered = 0
 
     def __len__(self) -> int:
         return len(self._queue)
 
+    @property
+    def peak(self) -> int:
+        """Most messages that were ever queued."""
+        return max(self._peak, len(self))
+
+    @property
+    def redelivers(self) -> bool:
+        """Whether what was in flight is to be put back."""
+        return self._redeliver > 0
+
+    # Sending.
+
     def put(self, message: M) -> None:
         """Queue a message and wake a receiver, or raise ``WouldBlock`` or ``Broken…Error``."""
         if not self.open:
-            raise _ended_for_good()
-        self._store(message)
-        self.sent += 1
-        depth = len(self)
-        if depth > self.peak:
-            self.peak = depth
-        if self._parked:
-            self._receivers.unpark()
-
-    def _store(self, message: M) -> None:
+            raise ended_for_good()
         # A full queue with waiting senders always stays full: a take lets the first one in.
-        if len(self._queue) >= self._size:
-            raise trio.WouldBlock
-        self._queue.append(message)
-        self._sent_at.append(trio.current_time())
+        if len(self._queue) < self._size or self._make_room():
+            self._queue.append(message)
+            self._sent_at.append(self._now())
+        else:
+            self.dropped += 1
+        self.sent += 1
+        if self._receivers or self._armed:
+            self._announce()
+
+    def _announce(self) -> None:
+        if self._receivers:
+            task = next(iter(self._receivers))
+            del self._receivers[task]
+            trio.lowlevel.reschedule(task)
+        if self._armed and self.on_waiting is not None:
+            self._armed = False
+            self.on_waiting()
+
+    def _note_overflow(self) -> None:
+        if self._overflowing_since is None:
+            self._overflowing_since = self.oldest_sent_at()
+            self.on_overflow()
+
+    def _make_room(self) -> bool:
+        """Discard what is queued, as the policy says; return whether the new message fits."""
+        self._peak = self.peak
+        self._note_overflow()
+        if self._overflow is Overflow.DROP_OLDEST:
+            excess = len(self._queue) - self._size + 1
+            self.dropped += excess
+            self._remove(excess)
+            return True
+        if self._overflow is Overflow.DROP_NEWEST:
+            return False
+        if self._overflow is Overflow.CLEAR_AND_GAP:
+            fits = self._size > 1
+            since = self._sent_at[0]
+            gaps = [entry.dropped for entry in self._queue if isinstance(entry, MailboxGap)]
+            unread = len(self._queue) - len(gaps)
+            self.dropped += unread
+            self._clear()
+            gap: Any = MailboxGap(sum(gaps) + unread + (not fits))
+            self._queue.append(gap)
+            self._sent_at.append(since)
+            return fits
+        raise trio.WouldBlock
 
     async def send(self, message: M) -> None:
         """Queue a message, waiting for room where the policy says so."""
         await trio.lowlevel.checkpoint_if_cancelled()
-        try:
+        if self._overflow is not Overflow.BLOCK or len(self._queue) < self._size or not self.open:
             self.put(message)
-        except trio.WouldBlock:
-            if not self._waits:
-                raise
-        else:
             await trio.lowlevel.cancel_shielded_checkpoint()
             return
         sender = _Sender(trio.lowlevel.current_task(), message)
@@ -166,33 +195,7 @@ class Mailbox(Generic[M]):
 
         await trio.lowlevel.wait_task_rescheduled(leave)
         if not sender.admitted:
-            raise _ended_for_good()
-
-    async def wait(self) -> None:
-        """Wait until there may be a message, or ``wake_all`` is called."""
-        self._parked += 1
-        try:
-            await self._receivers.park()
-        finally:
-            self._parked -= 1
-
-    def wake_all(self) -> None:
-        """Let all who wait look again."""
-        self._receivers.unpark_all()
-
-    def take(self, count: int) -> list[M]:
-        """Remove and return the oldest messages, at most ``count``, without waiting."""
-        queue, times = self._queue, self._sent_at
-        if count >= len(queue):
-            taken = list(queue)
-            queue.clear()
-            times.clear()
-        else:
-            taken = [queue.popleft() for _ in range(count)]
-            for _ in range(count):
-                times.popleft()
-        self._admit()
-        return taken
+            raise ended_for_good()
 
     def _admit(self) -> None:
         while self._blocked and len(self._queue) < self._size:
@@ -202,15 +205,83 @@ class Mailbox(Generic[M]):
             sender.admitted = True
             trio.lowlevel.reschedule(sender.task)
 
-    def drop_all(self) -> None:
-        """Discard and count what is queued; senders that wait are let in."""
-        self.dropped += len(self)
-        self._clear()
+    # Receiving.
+
+    async def wait(self) -> None:
+        """Wait until there may be a message, or ``wake_all`` is called."""
+        task = trio.lowlevel.current_task()
+        self._receivers[task] = None
+
+        def leave(_: object) -> trio.lowlevel.Abort:
+            del self._receivers[task]
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(leave)
+
+    def wake_all(self) -> None:
+        """Let all who wait look again."""
+        receivers, self._receivers = self._receivers, {}
+        for task in receivers:
+            trio.lowlevel.reschedule(task)
+
+    def take(self, count: int) -> list[M]:
+        """Remove and return the oldest messages, at most ``count``, without waiting."""
+        self._now = trio.lowlevel.current_clock().current_time
+        self._peak = self.peak
+        self._overflowing_since = None
+        self.touch()
+        taken = self._remove(count)
         self._admit()
+        return taken
+
+    def _remove(self, count: int) -> list[M]:
+        queue = self._queue
+        if count >= len(queue):
+            taken = list(queue)
+            self._clear()
+            return taken
+        del self._returned[:count]
+        for _ in range(count):
+            self._sent_at.popleft()
+        return [queue.popleft() for _ in range(count)]
 
     def _clear(self) -> None:
         self._queue.clear()
         self._sent_at.clear()
+        self._returned.clear()
+
+    def front(self, count: int) -> list[Queued[M]]:
+        """Return what ``take`` would, with all that ``put_back`` needs."""
+        returned = self._returned[:count]
+        returned += [0] * (min(count, len(self._queue)) - len(returned))
+        return [Queued(*entry) for entry in zip(self._queue, self._sent_at, returned, strict=False)]
+
+    def put_back(self, entries: Sequence[Queued[M]]) -> int:
+        """Return messages to the front, in this order and whether or not there is room.
+
+        Those that were put back as often as allowed are lost; returns how many that are.
+        """
+        kept = [entry for entry in entries if entry.returned < self._redeliver]
+        self._restore([entry._replace(returned=entry.returned + 1) for entry in kept])
+        self.redelivered += len(kept)
+        return len(entries) - len(kept)
+
+    def _restore(self, entries: list[Queued[M]]) -> None:
+        for entry in reversed(entries):
+            self._queue.appendleft(entry.message)
+            self._sent_at.appendleft(entry.sent_at)
+        self._returned[:0] = [entry.returned for entry in entries]
+
+    # The end, and between two incarnations.
+
+    def drop_all(self) -> None:
+        """Discard and count what is queued; senders that wait are let in."""
+        gaps = sum(isinstance(entry, MailboxGap) for entry in self._queue)
+        self.dropped += len(self) - gaps
+        self._peak = self.peak
+        self._overflowing_since = None
+        self._clear()
+        self._admit()
 
     def close(self) -> None:
         """Refuse further messages and release waiting senders with an error; idempotent."""
@@ -218,6 +289,29 @@ class Mailbox(Generic[M]):
         blocked, self._blocked = self._blocked, {}
         for sender in blocked:
             trio.lowlevel.reschedule(sender.task)
+
+    # What is known of it.
+
+    def rearm(self) -> None:
+        """Call ``on_waiting`` again, when the next message is queued."""
+        self._armed = self._stalls
+
+    def touch(self) -> None:
+        """Note that the child makes progress, if it can stall."""
+        if self._stalls:
+            self._touched = self._now()
+
+    def waiting_since(self) -> float | None:
+        """Since when a message has waited without progress, on Trio's clock; ``None``: none has.
+
+        Messages discarded on overflow have waited too: a child that never receives has stalled,
+        however young what is queued now.
+        """
+        oldest = self.oldest_sent_at()
+        if oldest is None:
+            return None
+        since = self._overflowing_since
+        return max(oldest if since is None else min(oldest, since), self._touched)
 
     def oldest_sent_at(self) -> float | None:
         """When the oldest queued message was sent, on Trio's clock."""
@@ -235,6 +329,7 @@ class Mailbox(Generic[M]):
             dropped=self.dropped,
             oldest_age=0.0 if oldest is None else trio.current_time() - oldest,
             lost_in_flight=self.lost_in_flight,
+            redelivered=self.redelivered,
         )
 
 
@@ -247,145 +342,53 @@ class CoalescingMailbox(Mailbox[M]):
         super().__init__(spec)
         self._key = key
         # A dictionary keeps a key's place when its value is replaced.
-        self._by_key: dict[Hashable, tuple[float, M]] = {}
+        self._by_key: dict[Hashable, Queued[M]] = {}
 
     def __len__(self) -> int:
         return len(self._by_key)
 
-    def _store(self, message: M) -> None:
+    def put(self, message: M) -> None:
+        """Queue a message, or replace one, and wake a receiver; raises as the others do."""
+        if not self.open:
+            raise ended_for_good()
         key = self._key(message)
         queued = self._by_key.get(key)
         if queued is not None:
-            self._by_key[key] = (queued[0], message)
+            self._by_key[key] = Queued(message, queued.sent_at, key=key)
             self.coalesced += 1
         elif len(self._by_key) < self._size:
-            self._by_key[key] = (trio.current_time(), message)
+            self._by_key[key] = Queued(message, self._now(), key=key)
         else:
+            self._note_overflow()
             raise trio.WouldBlock
+        self.sent += 1
+        self._announce()
 
-    def take(self, count: int) -> list[M]:
-        """Remove and return the messages of the oldest keys, at most ``count``."""
-        keys = list(self._by_key)[:count]
-        return [self._by_key.pop(key)[1] for key in keys]
+    def _remove(self, count: int) -> list[M]:
+        return [self._by_key.pop(entry.key).message for entry in self.front(count)]
 
     def _clear(self) -> None:
         self._by_key.clear()
 
+    def front(self, count: int) -> list[Queued[M]]:
+        """Return the entries of the oldest keys, at most ``count``."""
+        return [*islice(self._by_key.values(), count)]
+
+    def put_back(self, entries: Sequence[Queued[M]]) -> int:
+        """Return those to the front of whose key no newer one is there; it wins, and counts."""
+        newest = {entry.key: entry for entry in entries}
+        kept = [entry for key, entry in newest.items() if key not in self._by_key]
+        self.coalesced += len(entries) - len(kept)
+        return super().put_back(kept)
+
+    def _restore(self, entries: list[Queued[M]]) -> None:
+        self._by_key = {entry.key: entry for entry in entries} | self._by_key
+
     def oldest_sent_at(self) -> float | None:
         """When the oldest key was queued, on Trio's clock."""
-        return next((at for at, _ in self._by_key.values()), None)
+        return next((entry.sent_at for entry in self._by_key.values()), None)
 
 
 def make_mailbox(spec: MailboxSpec) -> Mailbox[Any]:
     """Return the mailbox that a specification asks for."""
     return Mailbox[Any](spec) if spec.key is None else CoalescingMailbox[Any](spec, spec.key)
-
-
-class Inbox(Generic[M]):
-    """The receiving side of a mailbox, lent to one incarnation.
-
-    Receiving for the first time also says that the incarnation is ready. After a stop was
-    requested the queued messages can still be received; then ``receive`` and ``receive_batch``
-    raise ``trio.EndOfChannel`` and iteration ends. After the incarnation has ended they raise
-    ``trio.ClosedResourceError``. Several tasks of one incarnation may receive.
-    """
-
-    __slots__ = ("_closed", "_ending", "_mailbox", "_on_receive", "in_flight")
-
-    def __init__(self, mailbox: Mailbox[M], on_receive: Callable[[], object]) -> None:
-        self._mailbox = mailbox
-        self._on_receive = on_receive
-        self._ending = False
-        self._closed = False
-        self.in_flight = 0
-        """Messages handed out by the last receive and not yet followed by another."""
-
-    async def receive(self) -> M:
-        """Wait for a message and return it."""
-        return (await self.receive_batch(1))[0]
-
-    async def receive_batch(self, max_n: int = 256) -> list[M]:
-        """Wait for a message; return it and what else is queued, at most ``max_n``, at least 1.
-
-        One checkpoint for the whole batch. Raises ``ValueError`` if ``max_n`` is below 1.
-        """
-        if max_n < 1:
-            raise ValueError(f"max_n must be at least 1, was {max_n}")
-        mailbox = self._mailbox
-        self.in_flight = 0
-        self._on_receive()
-        await trio.lowlevel.checkpoint_if_cancelled()
-        parked = False
-        while not mailbox or self._closed:
-            if self._closed:
-                raise trio.ClosedResourceError("this incarnation has ended")
-            if self._ending:
-                raise trio.EndOfChannel
-            await mailbox.wait()
-            parked = True
-        messages = mailbox.take(max_n)
-        self.in_flight = len(messages)
-        if not parked:
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        return messages
-
-    def __aiter__(self) -> Inbox[M]:
-        return self
-
-    async def __anext__(self) -> M:
-        try:
-            return await self.receive()
-        except trio.EndOfChannel:
-            raise StopAsyncIteration from None
-
-    def end(self) -> None:
-        """Let receivers end once the mailbox is empty. For the runtime."""
-        self._ending = True
-        self._mailbox.wake_all()
-
-    def close(self) -> None:
-        """Take the mailbox back: the incarnation has ended. For the runtime."""
-        self._closed = True
-        self._mailbox.wake_all()
-
-
-class Address(Generic[M]):
-    """Where to send messages for a child: valid before its start and across its restarts.
-
-    While the child is down messages are queued. When it has ended for good (it finished, was
-    stopped by command, was given up, or its supervisor ended) senders, also those that wait,
-    get ``trio.BrokenResourceError``; ``restart_child`` makes the address valid again.
-    """
-
-    __slots__ = ("_box", "id")
-
-    def __init__(self, id: str, box: Mailbox[M] | None) -> None:  # noqa: A002 - its name in a spec
-        self.id = id
-        """Id of the child."""
-        self._box = box
-
-    def __repr__(self) -> str:
-        return f"<Address of {self.id}>"
-
-    @property
-    def _mailbox(self) -> Mailbox[M]:
-        if self._box is None:
-            raise NoMailbox(f"{self.id} was specified without a mailbox")
-        return self._box
-
-    async def send(self, msg: M) -> None:
-        """Queue a message; a full mailbox waits or raises as ``Overflow`` says.
-
-        *Cancellation*: a cancelled send has left nothing. *Error handling*: raises
-        ``trio.BrokenResourceError`` when the child has ended for good, ``NoMailbox`` when it
-        was specified without one.
-        """
-        await self._mailbox.send(msg)
-
-    def send_nowait(self, msg: M) -> None:
-        """Queue a message or raise ``trio.WouldBlock``; a coalescing mailbox replaces instead."""
-        self._mailbox.put(msg)
-
-    def stats(self) -> MailboxStats:
-        """Return the figures of the mailbox."""
-        return self._mailbox.stats()

@@ -8,13 +8,15 @@ from typing import Any, Generic, TypeVar
 
 import trio
 
+from polysupervisor._address import Address
 from polysupervisor._child import ChildSpec, Restart, Shutdown, Strategy, shutdown_of
 from polysupervisor._exit import ExitReason
 from polysupervisor._incarnation import Incarnation, Nestable
 from polysupervisor._intensity import NO_BACKOFF, Backoff, RestartWindow
-from polysupervisor._mailbox import Address, Mailbox, make_mailbox
+from polysupervisor._life import Life
+from polysupervisor._mailbox import Mailbox, make_mailbox
 from polysupervisor._timers import Timer
-from polysupervisor._tree import ChildInfo, ChildState, Started
+from polysupervisor._tree import AT_REST, ChildInfo, ChildState, Started
 
 T = TypeVar("T")
 
@@ -58,7 +60,7 @@ class After(Enum):
     START = "start"
     """It starts again at once: a forced restart."""
     FAILURE = "failure"
-    """Its start timed out, so its failure is judged."""
+    """It is stopped as failed (its start timed out, it stalled), so that is judged."""
 
 
 class Child:
@@ -71,11 +73,13 @@ class Child:
         "current",
         "delay",
         "due",
+        "has_started",
         "instance",
         "last_exit",
+        "life",
+        "made_supervisor",
         "mailbox",
         "number",
-        "path",
         "ready_at",
         "since",
         "spec",
@@ -83,16 +87,15 @@ class Child:
         "state",
         "stop_replies",
         "timer",
-        "was_ready",
         "window",
     )
 
-    def __init__(self, spec: ChildSpec[Any], path: str, instance: Nestable | None) -> None:
+    def __init__(self, spec: ChildSpec[Any], life: Life, instance: Nestable | None) -> None:
         self.spec = spec
-        self.path = path
+        self.life = life
         self.instance = instance
         self.mailbox: Mailbox[Any] | None = make_mailbox(spec.mailbox) if spec.mailbox else None
-        self.address: Address[Any] = Address(spec.id, self.mailbox)
+        self.address: Address[Any] = Address(spec.id, self.mailbox, life)
         self.state = ChildState.WAITING
         self.since = 0.0
         self.number = 0
@@ -105,12 +108,20 @@ class Child:
         self.last_exit: ExitReason | None = None
         self.current: Incarnation | None = None
         self.ready_at: float | None = None
-        self.was_ready = False
+        self.has_started = False
+        """Whether a start has ever succeeded."""
+        self.made_supervisor = False
+        """Whether its last incarnation was a supervisor."""
         self.after = After.REST
         self.timer: Timer | None = None
         """The one that its state waits for: start timeout, grace, kill time, or due."""
         self.start_reply: Reply[Started] | None = None
         self.stop_replies: list[Reply[None]] = []
+
+    @property
+    def path(self) -> str:
+        """Ids from the root down, joined by ``/``."""
+        return self.life.path
 
     @property
     def backoff(self) -> Backoff:
@@ -128,9 +139,20 @@ class Child:
         return self.instance or (self.current.nested if self.current else None)
 
     @property
+    def is_supervisor(self) -> bool:
+        """Whether it is a supervisor, as far as its factory was called."""
+        return self.nested is not None or self.made_supervisor
+
+    @property
     def is_temporary(self) -> bool:
         """Whether it is forgotten when it ends."""
         return self.spec.restart is Restart.TEMPORARY
+
+    @property
+    def will_be_down(self) -> bool:
+        """Whether it is at rest, or will be when it has stopped."""
+        stops = self.state is ChildState.STOPPING and self.after is After.REST
+        return stops or self.state in AT_REST
 
     def is_proven(self) -> bool:
         """Say whether its incarnation has been ready long enough to forget its failures."""

@@ -8,13 +8,15 @@ from typing import Any
 
 import trio
 
+from polysupervisor._address import Address
 from polysupervisor._child import ChildSpec, Strategy
 from polysupervisor._context import Context
 from polysupervisor._events import EventBus
 from polysupervisor._incarnation import Nestable, Place
 from polysupervisor._intensity import Intensity
 from polysupervisor._machine import Machine
-from polysupervisor._mailbox import Address
+from polysupervisor._registry import Registry
+from polysupervisor._restarts import AutoShutdown
 from polysupervisor._tree import ChildInfo, Counts, Started, TreeNode
 
 STOP_DEADLINE_SECONDS = 30.0
@@ -29,10 +31,13 @@ class Supervisor(Nestable):
     supervisor is exhausted at once. A supervisor that shall be restarted is a ``ChildSpec``
     whose factory returns a new one.
 
+    ``auto_shutdown``: with ``"any"`` this supervisor stops, and ``run`` returns, when a
+    significant child has ended by itself for good; with ``"all"`` when the last of them has.
+
     ``stop_deadline`` (seconds) bounds an ordered stop as a whole: then all that is left is
     cancelled at once. ``rng`` is the source of jitter and ``events`` the event stream; nested
     supervisors use those of the root (an own ``rng`` is kept). Raises ``ValueError`` for ids
-    that are not unique or a name that is no id.
+    that are not unique, a name that is no id, or a significant child without ``auto_shutdown``.
 
     An instance runs once. Its methods belong to the thread of Trio.
     """
@@ -44,6 +49,7 @@ class Supervisor(Nestable):
         *,
         strategy: Strategy = Strategy.ONE_FOR_ONE,
         intensity: Intensity = Intensity(),  # noqa: B008 - frozen
+        auto_shutdown: AutoShutdown = "never",
         stop_deadline: float = STOP_DEADLINE_SECONDS,
         rng: Random | None = None,
         events: EventBus | None = None,
@@ -53,6 +59,7 @@ class Supervisor(Nestable):
             children,
             strategy=strategy,
             intensity=intensity,
+            auto_shutdown=auto_shutdown,
             stop_deadline=stop_deadline,
             rng=rng,
             events=events,
@@ -72,6 +79,11 @@ class Supervisor(Nestable):
     def events(self) -> EventBus:
         """The event stream of the whole tree; final once it runs."""
         return self._machine.events
+
+    @property
+    def registry(self) -> Registry:
+        """The names of the whole tree; final once it runs."""
+        return self._machine.registry
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Start the children in order, keep them up, and return after ``stop()``.
@@ -120,7 +132,8 @@ class Supervisor(Nestable):
         """Stop a child and wait for its end; idempotent.
 
         It stays present (``restart_child``, ``delete_child``) unless it is temporary or the
-        supervisor dynamic. Its siblings are not touched. Raises ``NotFound``, ``NotRunning``.
+        supervisor dynamic. Its siblings are not touched; but when its group waits for its
+        restart, the group stays down with it. Raises ``NotFound``, ``NotRunning``.
         *Cancellation*: the stop goes on.
         """
         await self._machine.stop_child(id)

@@ -8,7 +8,7 @@ from typing import Any
 
 import attrs
 
-from polysupervisor._mailbox import Address
+from polysupervisor._address import Address
 
 
 class ChildState(StrEnum):
@@ -29,6 +29,9 @@ class ChildState(StrEnum):
     GAVE_UP = "gave_up"
     """It failed too often and stays down until ``restart_child``."""
 
+
+AT_REST = frozenset({ChildState.STOPPED, ChildState.GAVE_UP})
+"""Down, and not to come up by itself."""
 
 TRANSITIONS: Mapping[ChildState, frozenset[ChildState]] = {
     ChildState.WAITING: frozenset({ChildState.STARTING, ChildState.RESTARTING, ChildState.STOPPED}),
@@ -137,5 +140,7 @@ class Started:
     """Starts so far."""
     value: object
     """What it gave to ``Context.ready``."""
+    ignored: bool
+    """Whether it said that it need not run, so that nothing runs now."""
     address: Address[Any]
     """Where to send messages."""

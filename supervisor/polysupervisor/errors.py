@@ -11,7 +11,10 @@
     ├── AlreadyPresent         a stopped child of that id is present
     ├── Restarting             the child waits for its restart
     ├── TooManyChildren        ``max_children`` is reached
-    └── NoMailbox              the child was specified without a mailbox
+    ├── NoMailbox              the child was specified without a mailbox
+    ├── NameTaken              another child has registered under that name
+    ├── LinkedExit             a linked child failed
+    └── RestartRequested       an actor asked for a restart
 
 Failures of children are not errors of this module: they become
 :class:`~polysupervisor.ExitReason` data, and no exception object of a child is kept.
@@ -68,11 +71,14 @@ class NotFound(SupervisionError):
 
 
 class AlreadyRunning(SupervisionError):
-    """The child is running, starting, stopping, or will run again without being told."""
+    """The child is running, starting, or stopping."""
 
 
 class AlreadyPresent(SupervisionError):
-    """A child of that id is present but stopped: ``restart_child`` it or ``delete_child`` it."""
+    """A child of that id is present but does not run now.
+
+    It waits for its restart, or is at rest: ``restart_child`` it or ``delete_child`` it.
+    """
 
 
 class Restarting(SupervisionError):
@@ -85,3 +91,25 @@ class TooManyChildren(SupervisionError):
 
 class NoMailbox(SupervisionError):
     """A message was sent to, or an inbox asked of, a child specified without a mailbox."""
+
+
+class NameTaken(SupervisionError):
+    """Another child has registered under that name, and has not ended for good."""
+
+
+class LinkedExit(SupervisionError):
+    """A linked child failed: why the other was ended. Also when linking to one that is down."""
+
+    def __init__(self, path: str, incarnation: int, reason: ExitReason | None) -> None:
+        how = "is not running" if reason is None else f"ended: {reason}"
+        super().__init__(f"linked child {path}#{incarnation} {how}")
+        self.path = path
+        """Path of the child that failed."""
+        self.incarnation = incarnation
+        """Which incarnation of it."""
+        self.reason = reason
+        """How it ended; ``None`` if it was not running when the link was asked for."""
+
+
+class RestartRequested(SupervisionError):
+    """An actor asked that it or its sibling be treated as failed; the text says who and why."""

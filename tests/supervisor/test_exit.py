@@ -6,11 +6,11 @@ import trio
 from polysupervisor import ExitKind, ExitReason
 from polysupervisor._exit import (
     SUMMARY_CHARS_MAX,
-    TRACEBACK_CHARS_MAX,
     describe,
     leaves,
     split_cancelled,
 )
+from polysupervisor._trace import TRACEBACK_CHARS_MAX
 
 
 def test_single_exception_becomes_its_name_and_one_line() -> None:

@@ -87,7 +87,9 @@ def test_backoff_refuses_what_makes_no_sense(arguments: dict[str, float]) -> Non
         Backoff(**arguments)  # type: ignore[arg-type]  # wrong on purpose
 
 
-@pytest.mark.parametrize("arguments", [{"limit": -1}, {"period": -1.0}])
+@pytest.mark.parametrize(
+    "arguments", [{"limit": -1}, {"period": -1.0}, {"period": 0.0}, {"period": math.inf}]
+)
 def test_intensity_refuses_what_makes_no_sense(arguments: dict[str, int]) -> None:
     with pytest.raises(ValueError, match="must be"):
         Intensity(**arguments)  # type: ignore[arg-type]  # wrong on purpose
@@ -95,7 +97,7 @@ def test_intensity_refuses_what_makes_no_sense(arguments: dict[str, int]) -> Non
 
 @given(
     st.integers(0, 5),
-    st.floats(0, 100),
+    st.floats(0, 100, exclude_min=True),
     st.lists(st.floats(0, 50) | st.sampled_from([0.0, 1.0, 5.0]), max_size=40),
 )
 def test_window_grants_at_most_limit_restarts_within_any_period(

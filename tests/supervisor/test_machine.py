@@ -201,7 +201,7 @@ async def test_stop_child_ends_a_restart_loop(puppet_spec: Spec, autojump_clock:
         await wait_all_tasks_blocked()
         with pytest.raises(Restarting, match="root/a is restarting"):
             await root.delete_child("a")
-        with pytest.raises(AlreadyRunning):
+        with pytest.raises(AlreadyPresent):
             await root.start_child(puppet_spec("a"))
         await root.stop_child("a")
         await trio.sleep(20)
@@ -236,7 +236,29 @@ async def test_group_goes_on_without_a_member_that_was_stopped_while_it_waited(
         await wait_all_tasks_blocked()
         await root.stop_child("a")
         await trio.sleep(6)
-        assert states(root) == {"a": "stopped", "b": "running", "d": "running"}
+        # What a restart of its group was waiting for is gone, so the group stays down (as in OTP).
+        assert states(root) == {"a": "stopped", "b": "stopped", "d": "stopped"}
+        root.stop()
+
+
+async def test_group_stays_down_when_its_leader_is_stopped_while_it_still_stops(
+    puppet_spec: Spec, autojump_clock: MockClock
+) -> None:
+    specs = [
+        puppet_spec("a"),
+        puppet_spec("b"),
+        ChildSpec[Any]("slow", lambda: slow_to_stop),
+        puppet_spec("c"),
+    ]
+    root = Supervisor("root", specs, strategy=Strategy.REST_FOR_ONE)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.run)
+        await root.address("a").send(BOOM)
+        await wait_all_tasks_blocked()
+        assert states(root) == {"a": "waiting", "b": "running", "slow": "stopping", "c": "waiting"}
+        await root.stop_child("a")
+        await trio.sleep(60)
+        assert set(states(root).values()) == {"stopped"}
         root.stop()
 
 

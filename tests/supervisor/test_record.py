@@ -1,6 +1,7 @@
 import pytest
 
 from polysupervisor import ChildSpec, Context, Strategy
+from polysupervisor._life import Life
 from polysupervisor._record import Child, Reply, group_of
 
 
@@ -31,6 +32,6 @@ async def test_refusal_is_raised_to_the_caller() -> None:
     ],
 )
 def test_group_is_who_stops_and_starts_together(strategy: Strategy, group: str) -> None:
-    children = [Child(ChildSpec(each, lambda: actor), f"root/{each}", None) for each in "abc"]
+    children = [Child(ChildSpec(each, lambda: actor), Life(f"root/{each}"), None) for each in "abc"]
     members = group_of(strategy, children, children[1])
     assert "".join(member.spec.id for member in members) == group
