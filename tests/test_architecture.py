@@ -31,7 +31,10 @@ TOP = (
     "polyactors.demo",
     "polyactors.replay",
 )
-SERVICE = ("polyactors.service",)
+TREE = ("polyactors.tree", "polyactors.feed_tree")
+SERVICE = ("polyactors.service", *TREE)
+ACTORS = ("connection", "heartbeat", "parser", "books", "shard", "snapshots", "observer")
+"""Wired by the tree; discovery is the service's own."""
 
 
 def modules() -> dict[str, Path]:
@@ -127,13 +130,30 @@ def test_actors_know_neither_the_service_nor_the_command_line() -> None:
         assert not wrong, f"{name} imports {wrong}"
 
 
-def test_the_service_knows_no_command_line_and_no_venue() -> None:
+@pytest.mark.parametrize("name", SERVICE)
+def test_service_and_tree_know_no_command_line_and_no_venue(name: str) -> None:
     wrong = [
         other
-        for other in imports(MODULES["polyactors.service"])
+        for other in imports(MODULES[name])
         if any(is_in(other, module) for module in (*TOP, "polyactors.terminal", "polyactors.venue"))
     ]
     assert not wrong
+
+
+def test_the_tree_does_not_know_the_service_not_even_its_type() -> None:
+    for name in TREE:
+        assert "polyactors.service" not in imports(MODULES[name]), name
+    assert "polyactors.tree" not in imports(MODULES["polyactors.feed_tree"])
+
+
+def test_the_service_leaves_the_actors_to_the_tree() -> None:
+    assert not imports(MODULES["polyactors.service"]) & {f"polyactors.{name}" for name in ACTORS}
+
+
+def test_only_service_and_tree_build_the_tree() -> None:
+    for name, path in MODULES.items():
+        if name not in SERVICE:
+            assert not imports(path) & set(TREE), name
 
 
 def test_private_names_of_trio_websocket_are_touched_in_one_module() -> None:
@@ -144,7 +164,8 @@ def test_private_names_of_trio_websocket_are_touched_in_one_module() -> None:
 
 
 def test_every_module_is_looked_at() -> None:
-    assert {"polyactors.service", "polyactors.book.orderbook", "polysupervisor"} <= set(MODULES)
+    assert {*SERVICE, "polyactors.book.orderbook", "polysupervisor"} <= set(MODULES)
+    assert {f"polyactors.{name}" for name in ACTORS} <= set(MODULES)
 
 
 def test_the_source_roots_are_no_packages() -> None:

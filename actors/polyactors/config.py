@@ -4,11 +4,13 @@ A field `ws_url` is the option `--ws-url`, the variable `POLYACTORS_WS_URL` and 
 `ws_url` of the TOML file; options come before the environment, the environment before the file.
 """
 
+import math
 import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import attrs
 import cattrs
@@ -30,6 +32,34 @@ def _setting(default: Any, help_text: str, **metadata: Any) -> Any:
     return attrs.field(default=default, metadata={"help": help_text, **metadata})
 
 
+def url_fault(url: str) -> str | None:
+    """Why no path can be appended to a URL; None when one can.
+
+    The URL is not repeated in it: what stands before an @ may be a password.
+    """
+    try:
+        names_user = "@" in urlsplit(url).netloc
+    except ValueError:
+        return None  # no URL at all, which is said by whoever takes it apart
+    if names_user:
+        return "must not name a user: the exchange knows none"
+    if "?" in url or "#" in url:
+        return "must not have a query (?…) or a fragment (#…): a path is appended to it"
+    return None
+
+
+def _base_url(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    fault = url_fault(value)
+    if fault is not None:
+        raise UsageError(f"{attribute.name} {fault}")
+
+
+def _url(default: str, help_text: str) -> Any:
+    return attrs.field(
+        default=default, validator=_base_url, metadata={"help": help_text, "metavar": "URL"}
+    )
+
+
 def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
     if not value > 0:
         raise ValueError(f"{attribute.name} must be greater than 0")
@@ -45,16 +75,13 @@ def _number(default: float, help_text: str, **metadata: Any) -> Any:
 class Settings:
     """Everything that a user can set. Units stand last in the names."""
 
-    ws_url: str = _setting(
+    ws_url: str = _url(
         "wss://ws-subscriptions-clob.polymarket.com/ws",
         "base of the WebSocket endpoint; /market is appended",
-        metavar="URL",
     )
-    clob_url: str = _setting(
-        "https://clob.polymarket.com", "REST endpoint of the order books", metavar="URL"
-    )
-    gamma_url: str = _setting(
-        "https://gamma-api.polymarket.com", "REST endpoint of the market listings", metavar="URL"
+    clob_url: str = _url("https://clob.polymarket.com", "REST endpoint of the order books")
+    gamma_url: str = _url(
+        "https://gamma-api.polymarket.com", "REST endpoint of the market listings"
     )
     ping_interval_seconds: float = _number(10.0, "seconds between text PINGs", metavar="S")
     pong_deadline_seconds: float = _number(
@@ -178,8 +205,11 @@ def make_settings(values: Mapping[str, Any], *, source: str = "the configuration
         raise UsageError(f"{source}: {'; '.join(_problems(error))}") from None
     for field in attrs.fields(Settings):
         maximum = field.metadata.get("maximum")
-        if maximum is not None and getattr(settings, field.name) > maximum:
+        value = getattr(settings, field.name)
+        if maximum is not None and value > maximum:
             raise UsageError(f"{source}: {field.name} must be at most {maximum}")
+        if value == math.inf:  # for programs only: a replay has no deadline
+            raise UsageError(f"{source}: {field.name} must be a finite number")
     return settings
 
 

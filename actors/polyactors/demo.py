@@ -17,6 +17,7 @@ from polyactors.environment import Environment
 from polyactors.events import FaultInjected, FaultRecovered, FeedDown, TrustChanged
 from polyactors.rest import RestClient
 from polyactors.service import Service
+from polyactors.stops import deliver_soon
 from polyactors.stream import Subscription
 from polyactors.transport import Network
 from polyactors.venue.exchange import Venue
@@ -87,6 +88,7 @@ async def run_demo(
             nursery.start_soon(venue.run)
             if seconds is not None:
                 nursery.start_soon(_stop_after, seconds, service)
+            nursery.start_soon(deliver_soon)  # run_app opens its receiver in this very step
             code = await run_app(service.root)
             env.hub.end()
         nursery.cancel_scope.cancel()

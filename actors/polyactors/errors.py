@@ -34,12 +34,16 @@ class BookNotLive(PolyactorsError):  # noqa: N818 - the name is the fact
     def __init__(
         self, token: str, state: TrustState, reason: StaleReason | None, age_seconds: float
     ) -> None:
+        # The very arguments, so that it can be pickled and copied; the sentence is __str__'s.
+        super().__init__(token, state, reason, age_seconds)
         self.token = token
         self.state = state
         self.reason = reason
         self.age_seconds = age_seconds
-        why = f" ({reason.value})" if reason is not None else ""
-        super().__init__(f"the book of {token} is {state.value}{why} since {age_seconds:.1f} s")
+
+    def __str__(self) -> str:
+        why = f" ({self.reason.value})" if self.reason is not None else ""
+        return f"the book of {self.token} is {self.state.value}{why} since {self.age_seconds:.1f} s"
 
 
 class UnknownToken(PolyactorsError):  # noqa: N818 - the name is the fact
@@ -54,9 +58,12 @@ class SessionFailed(PolyactorsError):  # noqa: N818 - the name is the fact
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(reason, detail)
         self.reason = reason
         self.detail = detail
-        super().__init__(f"{reason}: {detail}" if detail else reason)
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.detail}" if self.detail else self.reason
 
 
 class RestFailed(PolyactorsError):  # noqa: N818 - the name is the fact

@@ -1,13 +1,17 @@
 """The log of the library: structured by structlog, handed to the standard library's `logging`.
 
 A library must not print. Through `logging` the application decides: warnings go to standard
-error when it decides nothing, and the command line formats every line itself (logs.py).
+error when it decides nothing, and the command line formats every line itself (logs.py). So what
+a program must hear of is a warning, and one that would repeat is an `Outage`.
 """
 
 import logging
 from typing import Any
 
 import structlog
+
+REMIND_SECONDS = 300.0
+"""How often an outage that lasts is said again."""
 
 
 def _to_logging(_: object, __: str, event: structlog.typing.EventDict) -> tuple[tuple[str], Any]:
@@ -24,3 +28,43 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
     wrapper_class=structlog.stdlib.BoundLogger,
     cache_logger_on_first_use=True,
 )
+
+
+class Outage:
+    """Something that does not answer: a warning at once, then one every REMIND_SECONDS.
+
+    `now` is in seconds on the caller's clock, always the same one.
+    """
+
+    def __init__(self) -> None:
+        self._began_seconds: float | None = None
+        self._warned_seconds: float | None = None
+
+    @property
+    def is_told(self) -> bool:
+        """Whether a warning has said that it lasts."""
+        return self._warned_seconds is not None
+
+    def begin(self, now: float) -> None:
+        """From now on it does not answer, which may well pass by itself. Idempotent."""
+        if self._began_seconds is None:
+            self._began_seconds = now
+
+    def warn(self, now: float, what: str, **details: object) -> bool:
+        """It failed, again: say so if that is due. Whether it was."""
+        self.begin(now)
+        assert self._began_seconds is not None
+        if self._warned_seconds is not None and now < self._warned_seconds + REMIND_SECONDS:
+            return False
+        if self._warned_seconds is not None:
+            details["for_seconds"] = round(now - self._began_seconds)
+        self._warned_seconds = now
+        log.warning(what, **details)
+        return True
+
+    def end(self, now: float, what: str, **details: object) -> None:
+        """It answers: say so, to whoever has heard that it did not. Idempotent."""
+        if self._began_seconds is not None:
+            say = log.warning if self.is_told else log.info
+            say(what, after_seconds=round(now - self._began_seconds), **details)
+        self._began_seconds = self._warned_seconds = None

@@ -2,13 +2,14 @@
 
     19:11:02.123 WARNING unreadable frame why='not JSON' excerpt='<html>'
 
-While a live view has the terminal the lines are held back, the newest ones, and come after it.
+While a live view has the terminal the lines are held back, the newest ones, and come after it;
+the view itself is told of errors at once.
 """
 
 import logging
 import time
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
@@ -28,6 +29,7 @@ class LogLines:
         self._stream = stream
         self._held: deque[str] | None = None
         self._dropped = 0
+        self._on_error: Callable[[str], None] | None = None
 
     def write(self, line: str) -> None:
         """Write a line, or hold it back."""
@@ -37,15 +39,21 @@ class LogLines:
         self._dropped += len(self._held) == HELD_LINES_MAX
         self._held.append(line)
 
-    def hold(self) -> None:
-        """Hold back what comes from now on. Idempotent."""
+    def hold(self, on_error: Callable[[str], None] | None = None) -> None:
+        """Hold back what comes from now on; `on_error` hears errors at once. Idempotent."""
+        self._on_error = on_error
         if self._held is None:
             self._held = deque(maxlen=HELD_LINES_MAX)
             self._dropped = 0
 
+    def tell_error(self, message: str) -> None:
+        """An error was logged: one line, without its time."""
+        if self._on_error is not None:
+            self._on_error(message)
+
     def release(self) -> None:
         """Write what was held back, and how much of it was dropped. Idempotent."""
-        held, self._held = self._held, None
+        held, self._held, self._on_error = self._held, None, None
         if held and self._dropped:
             self._put(f"… {self._dropped} earlier log lines were dropped")
         for line in held or ():
@@ -64,6 +72,8 @@ class _Handler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.write(format_record(record))
+        if record.levelno >= logging.ERROR:
+            self._lines.tell_error(_message_of(record))
 
 
 @contextmanager
@@ -87,9 +97,7 @@ def logging_to(stream: TextIO, level: str) -> Generator[LogLines, None, None]:
 def format_record(record: logging.LogRecord) -> str:
     """One line, and the traceback below it. Nothing in it can control a terminal."""
     clock = time.strftime("%H:%M:%S", time.localtime(record.created))
-    message = printable(record.getMessage())
-    if len(message) > MESSAGE_CHARS_MAX:
-        message = message[:MESSAGE_CHARS_MAX] + "…"
+    message = _message_of(record)
     # The other loggers are the supervisor's and those of our parts.
     source = "" if record.name == log.name else f" ({record.name})"
     line = f"{clock}.{int(record.msecs):03} {record.levelname:7} {message}{source}"
@@ -97,3 +105,8 @@ def format_record(record: logging.LogRecord) -> str:
         return line
     traceback = _FORMATTER.formatException(record.exc_info)
     return "\n".join([line, *map(printable, traceback.splitlines())])
+
+
+def _message_of(record: logging.LogRecord) -> str:
+    message = printable(record.getMessage())
+    return message if len(message) <= MESSAGE_CHARS_MAX else message[:MESSAGE_CHARS_MAX] + "…"

@@ -1,13 +1,24 @@
-"""The observer: the actor that tells the stream what the supervisors did."""
+"""What watches: the observer tells the stream what the supervisors did, and the lookout tells
+the log which feeds cannot connect, for programs that do not read the stream for that.
+"""
 
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from math import inf
 
+import trio
+
+from polyactors.connects import PROVEN_SECONDS
 from polyactors.environment import Environment
-from polyactors.events import ActorRestarted
-from polyactors.logger import log
+from polyactors.events import ActorRestarted, FeedDown, FeedUp
+from polyactors.events import Event as StreamEvent
+from polyactors.feed import STOPPING
+from polyactors.logger import Outage, log
+from polyactors.stream import Subscription as StreamSubscription
 from polysupervisor import Context, Event, EventKind, Subscription
 
 FEEDS_PATH = "root/core/feeds/"
+LOOKOUT_EVENTS_MAX = 4096
 
 
 async def run_observer(
@@ -22,8 +33,13 @@ async def run_observer(
     id of a feed whose supervisor exhausted its restart intensity.
     """
     reasons: dict[str, str] = {}
+    dropped = runtime_events.dropped
     ctx.ready()
     async for event in runtime_events:
+        if runtime_events.dropped > dropped:
+            # Restarts may be missing in the stream and the summary; the books know on their own.
+            lost, dropped = runtime_events.dropped - dropped, runtime_events.dropped
+            log.warning("events of the supervisors were lost", events=lost)
         if event.kind is EventKind.EXITED and event.reason is not None:
             reasons[event.path] = (
                 # No bug, so not a "crash": the words of feed_down are enough.
@@ -56,3 +72,64 @@ def _restarted(event: Event, reason: str, env: Environment) -> None:
             )
         ]
     )
+
+
+class Outages:
+    """Which feeds hold no session, said once and then rarely. Times come in, in seconds.
+
+    A session that ends is no outage yet, its feed reconnects. One that cannot begin is, and one
+    that is dropped at once: it holds only when it has lived PROVEN_SECONDS.
+    """
+
+    def __init__(self) -> None:
+        self._outages: dict[str, Outage] = defaultdict(Outage)
+        """By feed."""
+        self._young: dict[str, float] = {}
+        """When those sessions began that must yet prove themselves, by feed, the oldest first."""
+        self._held: set[str] = set()
+        """Feeds whose session holds."""
+
+    def take(self, news: Iterable[StreamEvent], now: float) -> None:
+        """Note what happened to sessions."""
+        self._prove(now)
+        for event in news:
+            if isinstance(event, FeedUp):
+                self._young[event.feed] = now
+            elif isinstance(event, FeedDown):
+                self._down(event, now)
+
+    def next_due(self) -> float:
+        """When to call `take` again even without news; inf when nothing is due."""
+        return next(iter(self._young.values()), inf) + PROVEN_SECONDS
+
+    def _prove(self, now: float) -> None:
+        for feed, since in list(self._young.items()):
+            if since + PROVEN_SECONDS <= now:
+                del self._young[feed]
+                self._held.add(feed)
+                self._outages[feed].end(now, "connected again", feed=feed)
+
+    def _down(self, event: FeedDown, now: float) -> None:
+        feed = event.feed
+        held = feed in self._held
+        self._held.discard(feed)
+        self._young.pop(feed, None)
+        if event.reason == STOPPING:
+            return
+        outage = self._outages[feed]
+        if held:
+            outage.begin(now)
+        else:
+            what = "no connection to the exchange, trying again"
+            outage.warn(now, what, feed=feed, reason=event.reason, detail=event.detail)
+
+
+async def run_lookout(ctx: Context[object], news: StreamSubscription, outages: Outages) -> None:
+    """Look out for outages until stopped. `news`, of FeedUp and FeedDown, and `outages` belong
+    to the service and survive this actor."""
+    ctx.ready()
+    while True:
+        batch: list[StreamEvent] = []
+        with trio.move_on_at(outages.next_due()):
+            batch = await news.receive_batch()
+        outages.take(batch, trio.current_time())

@@ -8,133 +8,19 @@ in the environment (`POLYACTORS_TOKEN`). A variable that is empty counts as not 
 """
 
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import attrs
-from attrs import Factory, evolve, field, frozen
+from attrs import evolve
 
-from polyactors.config import ENVIRONMENT_PREFIX, Settings, read_file
+from polyactors.config import Settings, read_file, url_fault
 from polyactors.errors import UsageError
+from polyactors.option import Option
 
 TOP_DEFAULT = 20
 """Markets that `run` follows when nothing is named."""
 LOG_LEVELS = ("debug", "info", "warning", "error")
-TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
-SHOWN_CHARS_MAX = 80
-"""A bad value is shown up to so many characters."""
-_SEPARATORS = re.compile(r"[,\s]+")
-
-
-@frozen
-class Option:
-    """One thing that can be set."""
-
-    name: str
-    """Option and environment variable are made from it."""
-    kind: type
-    """str, int, float or bool; of each element when the option is repeatable."""
-    help: str
-    metavar: str | None = field(default=None, kw_only=True)
-    default: object = field(default=None, kw_only=True)
-    """None: not set."""
-    is_repeatable: bool = field(default=False, kw_only=True)
-    key: str = field(default=Factory(lambda self: self.name, takes_self=True), kw_only=True)
-    """Its name in the file."""
-    above: float | None = field(default=None, kw_only=True)
-    """Exclusive lower bound."""
-    minimum: float | None = field(default=None, kw_only=True)
-    maximum: float | None = field(default=None, kw_only=True)
-    choices: tuple[str, ...] = field(default=(), kw_only=True)
-
-    @property
-    def flag(self) -> str:
-        """Its name on the command line."""
-        return "--" + self.name.replace("_", "-")
-
-    @property
-    def variable(self) -> str:
-        """Its name in the environment."""
-        return ENVIRONMENT_PREFIX + self.name.upper()
-
-    @property
-    def expected(self) -> str:
-        """What a value must be, for people."""
-        if self.choices:
-            return f"one of {', '.join(self.choices)}"
-        words = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-        bounds = [
-            f"{word} {bound:g}"
-            for word, bound in (
-                ("greater than", self.above),
-                ("from", self.minimum),
-                (self._upper_word, self.maximum),
-            )
-            if bound is not None
-        ]
-        return " ".join([words[self.kind], *bounds])
-
-    @property
-    def _upper_word(self) -> str:
-        if self.minimum is not None:
-            return "to"
-        return "at most" if self.above is None else "and at most"
-
-    def parse(self, text: str, label: str) -> Any:
-        """The value that `text` stands for. Raises UsageError that names `label`."""
-        if self.is_repeatable:
-            return [part for part in _SEPARATORS.split(text) if part]
-        try:
-            value = TRUTH[text.lower()] if self.kind is bool else self.kind(text)
-        except (ValueError, KeyError):
-            raise self._unfit(text, label) from None
-        return self.check(value, label, text)
-
-    def check(self, value: object, label: str, text: str | None = None) -> Any:
-        """The value, if it is of the kind and within the bounds. Raises UsageError.
-
-        `text` is how the user wrote it.
-        """
-        if self.is_repeatable:
-            texts = _texts(value)
-            if texts is None:
-                raise UsageError(f"{label} must be a list of texts, not {value!r}")
-            return texts
-        if self.kind is float and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
-        if (
-            type(value) is not self.kind
-            or (self.choices and value not in self.choices)
-            or (isinstance(value, (int, float)) and not self._is_within_bounds(value))
-        ):
-            raise self._unfit(value if text is None else text, label)
-        if value == "":
-            raise UsageError(f"{label} must not be empty")
-        return value
-
-    def _is_within_bounds(self, value: float) -> bool:
-        # Written so that NaN is outside.
-        return (
-            value == value
-            and (self.above is None or value > self.above)
-            and (self.minimum is None or value >= self.minimum)
-            and (self.maximum is None or value <= self.maximum)
-        )
-
-    def _unfit(self, value: object, label: str) -> UsageError:
-        shown = repr(value)
-        if len(shown) > SHOWN_CHARS_MAX:
-            shown = shown[:SHOWN_CHARS_MAX] + "…"
-        return UsageError(f"{label} must be {self.expected}, not {shown}")
-
-
-def _texts(value: object) -> list[str] | None:
-    if not isinstance(value, list):
-        return None
-    elements = cast("list[object]", value)
-    texts = [element for element in elements if isinstance(element, str)]
-    return texts if len(texts) == len(elements) else None
 
 
 def _settings_options() -> tuple[Option, ...]:
@@ -148,6 +34,7 @@ def _settings_options() -> tuple[Option, ...]:
             default=setting.default,
             above=0 if setting.type in (int, float) else None,
             maximum=setting.metadata.get("maximum"),
+            fault=url_fault if setting.metadata.get("metavar") == "URL" else None,
         )
         for setting in attrs.fields(Settings)
     )
@@ -178,7 +65,14 @@ OUTPUT = (
         "events", str, "write every event as a line of JSON; - is standard output", metavar="PATH"
     ),
     Option("summary", str, "write a JSON object at the end; - is standard output", metavar="PATH"),
-    Option("seconds", float, "stop in order after so long", metavar="S", above=0),
+    Option(
+        "seconds",
+        float,
+        "stop in order after so long",
+        metavar="S",
+        above=0,
+        endless="leave it out to go on until you stop it",
+    ),
     Option("plain", bool, "plain lines, also on a terminal", default=False),
 )
 LOGGING = (

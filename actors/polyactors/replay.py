@@ -5,30 +5,36 @@ it, so quiet closes no hash group; the end of the files does. Every group is has
 can be asked again, so a token that desynchronised waits for the next `book` in the file.
 """
 
-import gzip
-import io
+import json
 import sys
-import zlib
-from bisect import bisect_right
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from codecs import BOM_UTF8
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from math import inf
-from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any
 
+import attrs
 import trio
 from attrs import Factory, define, frozen
 
 from polyactors.book.numbers import to_text
 from polyactors.books import run_shard
+from polyactors.cli import EXIT_CLEAN, EXIT_DESYNC, EXIT_INTERRUPTED
 from polyactors.config import Settings
 from polyactors.environment import Environment
 from polyactors.errors import UsageError
 from polyactors.feed import Feed
+from polyactors.frames_file import Lines, next_lines, open_frames
+from polyactors.logs import logging_to
 from polyactors.messages import Frames, ShardMessage
 from polyactors.parser import run_parser
+from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import Unreadable
 from polyactors.shard import BookShard, Send
+from polyactors.stops import until_signal
+from polyactors.terminal.pipes import complain, say
+from polyactors.terminal.text import count, printable
 from polysupervisor import (
     Address,
     ChildSpec,
@@ -41,14 +47,12 @@ from polysupervisor import (
     Supervisor,
 )
 
-LINES_PER_BATCH = 256
-LINE_BYTES_MAX = 64 * 2**20
 MAILBOX_BATCHES = 16
-PACKED_BYTES = 16 * 2**10
-"""Read at once of a packed file: what it unpacks to is held in memory."""
 DRAIN = Shutdown(grace=inf)
 """A replay ends when everything is through, however long that takes."""
 EPOCH = 1
+BAD_LINES_NAMED_MAX = 5
+"""Bad lines of one file that the command names; all are counted."""
 
 
 @frozen
@@ -71,22 +75,11 @@ class ReplayReport:
 
     def to_json(self) -> dict[str, object]:
         """The object that `replay --json` prints."""
-        return {
-            "frames": self.frames,
-            "unreadable_frames": self.unreadable_frames,
-            "events": self.events,
-            "unknown_events": self.unknown_events,
-            "groups": self.groups,
-            "groups_top_ok": self.groups_top_ok,
-            "groups_hash_ok": self.groups_hash_ok,
-            "groups_hash_unverifiable": self.groups_hash_unverifiable,
-            "desyncs": self.desyncs,
-            "tokens": self.tokens,
-        }
+        return attrs.asdict(self)
 
     def lines(self) -> list[str]:
         """The report for people."""
-        events = ", ".join(f"{count} {name}" for name, count in sorted(self.events.items()))
+        events = ", ".join(f"{number} {name}" for name, number in sorted(self.events.items()))
         lines = [
             f"{self.frames} frames ({self.unreadable_frames} unreadable): {events or 'no events'}",
             f"{self.groups} hash groups: {self.groups_top_ok} with the right top, "
@@ -99,28 +92,6 @@ class ReplayReport:
                 f"({book['bids']} bids, {book['asks']} asks)  {book['state']}"
             )
         return lines
-
-
-@define
-class _Lines:
-    """Which line of which file a frame was: a new entry only where the numbering jumps."""
-
-    first_frames: list[int] = Factory(list[int])
-    places: list[tuple[str, int]] = Factory(list[tuple[str, int]])
-    frames: int = 0
-
-    def note(self, path: str, line: int) -> None:
-        """The next frame is this line."""
-        if not self.frames or self.place(self.frames) != (path, line):
-            self.first_frames.append(self.frames)
-            self.places.append((path, line))
-        self.frames += 1
-
-    def place(self, frame: int) -> tuple[str, int]:
-        """(path, line) of a frame; of the next one, if the numbering went on."""
-        index = bisect_right(self.first_frames, frame) - 1
-        path, line = self.places[index]
-        return path, line + frame - self.first_frames[index]
 
 
 async def replay_files(
@@ -137,7 +108,8 @@ async def replay_files(
     """
     env = Environment(Settings(first_book_deadline_seconds=inf))
     feed = Feed("replay", (), env)
-    lines = _Lines()
+    lines = Lines()
+    codec = MarketCodec()
     readable: dict[str, int] = {}
     shards: list[BookShard] = []
 
@@ -150,7 +122,9 @@ async def replay_files(
 
     def on_unreadable(frame: int, found: Unreadable) -> None:
         path, line = lines.place(frame)
-        readable[path] -= 1
+        decoded = codec.receive_frame(lines.text(frame))
+        if not decoded.events and not decoded.unknown_events:  # else a part of it was readable
+            readable[path] -= 1
         on_bad_line(path, line, found.why)
 
     failure: UsageError | None = None
@@ -162,8 +136,7 @@ async def replay_files(
         try:
             for path in paths:
                 readable.setdefault(path, 0)
-                with _open(path) as file:
-                    await _read(path, file, parser_address(), lines, readable, env, progress)
+                await _read(path, parser_address(), lines, readable, feed, progress)
         except UsageError as error:
             failure = error
         env.is_stopping = True  # the last states of the books are the result
@@ -205,8 +178,8 @@ async def replay_files(
     await root.run()
     if failure is not None:
         raise failure
-    for path, count in readable.items():
-        if count <= 0:
+    for path, number in readable.items():
+        if number <= 0:
             raise UsageError(
                 f"{path} has no readable line; expected one WebSocket frame (JSON) a line"
             )
@@ -217,119 +190,42 @@ async def replay_files(
 
 async def _read(
     path: str,
-    file: BinaryIO,
     parser: Address[Frames],
-    lines: _Lines,
+    lines: Lines,
     readable: dict[str, int],
-    env: Environment,
+    feed: Feed,
     progress: Callable[[int], None],
 ) -> None:
+    # In threads that a cancellation leaves behind: a pipe may wait for its writer for ever. The
+    # file is not closed then, since that would wait for the thread.
+    file = await trio.to_thread.run_sync(open_frames, path, abandon_on_cancel=True)
+    is_left = False
     number = 1
-    while batch := await trio.to_thread.run_sync(_next_lines, path, file):
-        frames: list[str | bytes] = []
-        for line in batch:
-            text = line.strip()
-            if text:  # a blank line is no frame
-                frames.append(text)
-                lines.note(path, number)
-            number += 1
-        readable[path] += len(frames)
-        await parser.send(Frames("replay", EPOCH, env.clock_ns(), frames))
-        progress(lines.frames)
-
-
-def _next_lines(path: str, file: BinaryIO) -> list[bytes]:
     try:
-        batch: list[bytes] = []
-        while len(batch) < LINES_PER_BATCH and (line := file.readline(LINE_BYTES_MAX)):
-            batch.append(line)
-        return batch
-    except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"cannot read {path}: {error}") from None
-
-
-@contextmanager
-def _open(path: str) -> Generator[BinaryIO, None, None]:
-    """The file, unpacked. Raises UsageError when it cannot be opened."""
-    try:
-        if path.endswith(".gz"):
-            file = cast("BinaryIO", gzip.open(path, "rb"))  # noqa: SIM115 - closed below
-        elif path.endswith(".zst"):
-            packed = Path(path).open("rb")  # noqa: SIM115 - closed with its reader
-            file = cast("BinaryIO", io.BufferedReader(_ZstdFile(packed)))
-        else:
-            file = Path(path).open("rb")  # noqa: SIM115 - closed below
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror or error}") from None
-    with file:
-        yield file
-
-
-class _Frame(Protocol):
-    """What the standard library (3.14) and zstandard have in common: one zstd frame."""
-
-    @property
-    def eof(self) -> bool: ...
-
-    @property
-    def unused_data(self) -> bytes: ...
-
-    def decompress(self, data: bytes, /) -> bytes: ...
-
-
-class _ZstdFile(io.RawIOBase):
-    """The unpacked bytes of all frames of a zstd file; it closes what it reads from.
-
-    Reading raises OSError for what is no zstd, EOFError for a file cut short; zstandard's own
-    reader notices the latter not at all, and stops after the first frame unless told not to.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        if sys.version_info >= (3, 14):
-            from compression import zstd
-
-            make, failure = zstd.ZstdDecompressor, zstd.ZstdError
-        else:
-            import zstandard
-
-            make, failure = zstandard.ZstdDecompressor().decompressobj, zstandard.ZstdError
-        self._make_frame: Callable[[], _Frame] = make
-        self._failure: type[Exception] = failure
-        self._file = file
-        self._frame: _Frame | None = None
-        self._packed = self._unpacked = b""
-
-    def readable(self) -> bool:
-        """It is."""
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        """As the standard library says."""
-        while not self._unpacked:
-            self._packed = self._packed or self._file.read(PACKED_BYTES)
-            if not self._packed:
-                if self._frame is not None:
-                    raise EOFError("it ends in the middle of a zstd frame")
-                return 0
-            self._unpack()
-        size = min(len(buffer), len(self._unpacked))
-        buffer[:size] = self._unpacked[:size]
-        self._unpacked = self._unpacked[size:]
-        return size
-
-    def _unpack(self) -> None:
-        frame = self._frame or self._make_frame()
-        try:
-            self._unpacked = frame.decompress(self._packed)
-        except self._failure as error:
-            raise OSError(str(error)) from None
-        self._packed = frame.unused_data if frame.eof else b""
-        self._frame = None if frame.eof else frame
-
-    def close(self) -> None:
-        """Close the packed file, too. Idempotent."""
-        self._file.close()
-        super().close()
+        while True:
+            try:
+                batch = await trio.to_thread.run_sync(
+                    next_lines, path, file, abandon_on_cancel=True
+                )
+            except trio.Cancelled:
+                is_left = True
+                raise
+            if not batch:
+                break
+            lines.forget(feed.messages)
+            frames: list[str | bytes] = []
+            for line in batch:
+                text = (line.removeprefix(BOM_UTF8) if number == 1 else line).strip()
+                if text:  # a blank line is no frame
+                    frames.append(text)
+                    lines.note(path, number, text)
+                number += 1
+            readable[path] += len(frames)
+            await parser.send(Frames(feed.id, EPOCH, feed.env.clock_ns(), frames))
+            progress(lines.frames)
+    finally:
+        if not is_left:
+            file.close()
 
 
 def _report(feed: Feed, shard: BookShard) -> ReplayReport:
@@ -359,3 +255,50 @@ def _report(feed: Feed, shard: BookShard) -> ReplayReport:
             for token, state in shard.books.items()
         },
     )
+
+
+@define
+class _BadLines:
+    """Names the first bad lines of every file on standard error, and counts the rest."""
+
+    numbers: Counter[str] = Factory(Counter[str])
+
+    def name(self, path: str, line: int, why: str) -> None:
+        """One more."""
+        self.numbers[path] += 1
+        if self.numbers[path] <= BAD_LINES_NAMED_MAX:
+            complain(f"{path}:{line}: {printable(why)}")
+
+    def count_rest(self) -> None:
+        """There will be no more."""
+        for path, number in self.numbers.items():
+            if number > BAD_LINES_NAMED_MAX:
+                complain(f"{path}: and {count(number - BAD_LINES_NAMED_MAX, 'more bad line')}")
+
+
+def replay_command(values: Mapping[str, Any]) -> int:
+    """`replay`: recorded frames through the same actors."""
+    bad_lines = _BadLines()
+    has_progress = sys.stderr.isatty()
+
+    def show_progress(frames: int) -> None:
+        if has_progress:
+            print(f"\r{frames:,} frames", end="", file=sys.stderr, flush=True)
+
+    work = partial(
+        replay_files, values["files"], on_bad_line=bad_lines.name, progress=show_progress
+    )
+    with logging_to(sys.stderr, values["log_level"]):
+        try:
+            report = trio.run(until_signal, work)
+        finally:
+            if has_progress:
+                print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+            bad_lines.count_rest()
+    if report is None:
+        return EXIT_INTERRUPTED
+    if values["json"]:
+        say(json.dumps(report.to_json()))
+    else:
+        say("\n".join(printable(line) for line in report.lines()))
+    return EXIT_DESYNC if report.desyncs else EXIT_CLEAN

@@ -14,6 +14,7 @@ import trio
 
 from polyactors.config import Settings
 from polyactors.errors import RestFailed, UsageError
+from polyactors.logger import log
 from polyactors.protocol.events import BookSnapshot
 from polyactors.protocol.rest import (
     MarketListing,
@@ -94,7 +95,9 @@ class RestClient:
         answer = await self._request("POST", f"{self._clob_url}/books", body=body)
         if answer is None:
             raise RestFailed(f"{self._clob_url}/books: 404")
-        books, _unreadable = _decoded(decode_books, answer)
+        books, unreadable = _decoded(decode_books, answer)
+        if unreadable:
+            log.warning("unreadable books by REST", books=len(unreadable), why=unreadable[0].why)
         return {book.token: book for book in books}
 
     async def fetch_book(self, token: str) -> BookSnapshot | None:

@@ -7,16 +7,15 @@ that the service reached, whether it was clean or not.
 import json
 import sys
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Mapping
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
-from signal import SIGINT, SIGTERM
-from typing import Any, TextIO, TypeVar
+from typing import Any, BinaryIO
 
 import trio
 from attrs import frozen
 
+from polyactors.cli import EXIT_CLEAN, EXIT_EVENTS_MISSING
 from polyactors.config import Settings
 from polyactors.discovery import Wanted, check_token, parse_market
 from polyactors.environment import Environment
@@ -26,40 +25,53 @@ from polyactors.options import TOP_DEFAULT, settings_of
 from polyactors.preflight import preflight
 from polyactors.rest import RestClient
 from polyactors.service import Service
-from polyactors.sinks import events_sink, open_events_file
+from polyactors.sinks import (
+    STANDARD_OUTPUT,
+    EventsFile,
+    events_sink,
+    open_events_file,
+    open_raw,
+    write_all,
+)
+from polyactors.stops import deliver_soon, until_signal
 from polyactors.terminal.display import Display
 from polyactors.terminal.lines import clock
-from polyactors.terminal.screen import states_text
+from polyactors.terminal.pipes import complain, say
+from polyactors.terminal.screen import messages, states_text
 from polyactors.terminal.text import count, duration, printable, short_token
 from polyactors.transport import Target
 from polysupervisor import ChildSpec, run_app
 
-EXIT_CLEAN = 0
-EXIT_DESYNC = 3
-STANDARD_OUTPUT = "-"
-BAD_LINES_NAMED_MAX = 100
-"""Bad lines of one file that a replay names; all are counted."""
 Sink = Callable[[Service], ChildSpec[object]]
-T = TypeVar("T")
 
 
 @frozen
 class Outputs:
     """Where the events and the summary go."""
 
-    sinks: tuple[Sink, ...]
-    summary: TextIO | None
+    events: EventsFile | None = None
+    summary: BinaryIO | None = None
+    """Unbuffered."""
 
-    def write_summary(self, service: Service) -> None:
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The children of the service that write."""
+        return () if self.events is None else (events_sink(self.events),)
+
+    def write_summary(self, summary: Mapping[str, object]) -> None:
         """Write the summary, if one is wanted. Raises UsageError when it cannot be written."""
         if self.summary is None:
             return
+        missing = 0 if self.events is None else self.events.missing
+        text = json.dumps({**summary, "events_missing": missing})
         try:
-            print(json.dumps(service.summary()), file=self.summary, flush=True)
+            write_all(self.summary, text.encode() + b"\n")
         except BrokenPipeError:
             raise  # its reader has gone, which is no mistake
         except OSError as error:
-            raise UsageError(f"cannot write the summary: {error.strerror}") from None
+            raise UsageError(
+                f"cannot write the summary: {error.strerror}; give --summary another file"
+            ) from None
 
 
 @contextmanager
@@ -68,26 +80,13 @@ def open_outputs(values: Mapping[str, Any]) -> Generator[Outputs, None, None]:
     events_path, summary_path = values["events"], values["summary"]
     if events_path == summary_path and events_path not in (None, STANDARD_OUTPUT):
         raise UsageError(f"--events and --summary both name {events_path}; give each its own file")
-    summary = None if summary_path is None else _open_summary(summary_path)
-    try:
-        events = None if events_path is None else open_events_file(events_path)
-        try:
-            yield Outputs(() if events is None else (events_sink(events),), summary)
-        finally:
-            if events is not None:
-                events.close()
-    finally:
-        if summary is not None and summary_path != STANDARD_OUTPUT:
-            summary.close()
-
-
-def _open_summary(path: str) -> TextIO:
-    if path == STANDARD_OUTPUT:
-        return sys.stdout
-    try:
-        return open(path, "w", encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot write the summary to {path}: {error.strerror}") from None
+    with ExitStack() as stack:
+        summary = events = None
+        if summary_path is not None:
+            summary = stack.enter_context(open_raw(summary_path, "the summary"))
+        if events_path is not None:
+            events = stack.enter_context(closing(open_events_file(events_path)))
+        yield Outputs(events, summary)
 
 
 @contextmanager
@@ -146,17 +145,18 @@ async def run_service(
     async with RestClient(env.settings, env.network) as rest:
         found = await until_signal(partial(preflight, wanted, rest, env.settings))
         if found is None:
+            outputs.write_summary(env.statistics.summary({}))
+            display.say("stopped before the service began")
             return EXIT_CLEAN
         for notice in found.notices:
-            print(f"polyactors: {printable(notice)}", file=sys.stderr, flush=True)
+            complain(f"polyactors: {printable(notice)}")
         display.names, display.notices = found.names, found.notices
         service = Service(found.wanted, env=env, rest=rest, sinks=outputs.sinks, last=display.child)
         try:
             code = await _run_root(service, seconds)
         finally:
             env.hub.end()
-    finish(service, outputs, display)
-    return code
+    return finish(code, service, outputs, display)
 
 
 async def _run_root(service: Service, seconds: float | None) -> int:
@@ -167,23 +167,31 @@ async def _run_root(service: Service, seconds: float | None) -> int:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(stop_in_time)
+        nursery.start_soon(deliver_soon)  # run_app opens its receiver in this very step
         code = await run_app(service.root)
         nursery.cancel_scope.cancel()
     return code
 
 
-def finish(service: Service, outputs: Outputs, display: Display) -> None:
-    """The summary, and the last line for people. Raises the failure of the service."""
-    outputs.write_summary(service)
+def finish(code: int, service: Service, outputs: Outputs, display: Display) -> int:
+    """The summary, and the last line for people; the exit code, which is `code` unless events
+    are missing. Raises the failure of the service."""
+    missing = None if outputs.events is None else outputs.events.complaint()
+    if missing is not None:
+        complain(f"polyactors: {printable(missing)}")
+        code = code or EXIT_EVENTS_MISSING
+    outputs.write_summary(service.summary())
     if service.failure is not None:
         raise service.failure
     statistics = service.statistics
     seconds = (time.monotonic_ns() - statistics.started_ns) / 1e9
-    display.say(
-        f"stopped after {duration(seconds)}: books {states_text(service.states())}; "
-        f"{count(statistics.frames, 'message')}; "
-        f"{count(statistics.restarts.total(), 'restart')}"
-    )
+    with suppress(KeyboardInterrupt):  # everything is done
+        display.say(
+            f"stopped after {duration(seconds)}: books {states_text(service.states())}; "
+            f"{count(messages(statistics), 'message')}; "
+            f"{count(statistics.restarts.total(), 'restart')}"
+        )
+    return code
 
 
 def demo_command(values: Mapping[str, Any]) -> int:
@@ -215,7 +223,7 @@ def demo_command(values: Mapping[str, Any]) -> int:
             )
         )
         for service in services:
-            finish(service, outputs, display)
+            code = finish(code, service, outputs, display)
     return code
 
 
@@ -238,11 +246,7 @@ async def serve(values: Mapping[str, Any]) -> None:
         if record.session is not None:
             target += f" in session {record.session}"
         lasts = f" for {record.seconds:g} s" if record.seconds else ""
-        print(
-            f"{clock(time.time_ns())} fault {record.id}: {record.kind}{target}{lasts}",
-            file=sys.stderr,
-            flush=True,
-        )
+        complain(f"{clock(time.time_ns())} fault {record.id}: {record.kind}{target}{lasts}")
 
     venue = Venue(
         seed=values["seed"],
@@ -265,7 +269,7 @@ async def serve(values: Mapping[str, Any]) -> None:
         except ListenFailed as error:
             mistake = error  # raised below: out of the nursery it would come in a group
         else:
-            print(endpoints.as_options(), flush=True)
+            say(endpoints.as_options())
             nursery.start_soon(venue.run)
     if mistake is not None:
         raise UsageError(str(mistake))
@@ -273,61 +277,9 @@ async def serve(values: Mapping[str, Any]) -> None:
 
 def replay_command(values: Mapping[str, Any]) -> int:
     """`replay`: recorded frames through the same actors."""
-    from polyactors.replay import replay_files
+    from polyactors import replay
 
-    bad_lines: Counter[str] = Counter()
-
-    def name_bad_line(path: str, line: int, why: str) -> None:
-        bad_lines[path] += 1
-        if bad_lines[path] <= BAD_LINES_NAMED_MAX:
-            print(f"{path}:{line}: {printable(why)}", file=sys.stderr)
-
-    def show_progress(frames: int) -> None:
-        print(f"\r{frames:,} frames", end="", file=sys.stderr, flush=True)
-
-    has_progress = sys.stderr.isatty()
-    with logging_to(sys.stderr, values["log_level"]):
-        report = trio.run(
-            partial(
-                replay_files,
-                values["files"],
-                on_bad_line=name_bad_line,
-                progress=show_progress if has_progress else lambda frames: None,
-            )
-        )
-    if has_progress:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    for path, number in bad_lines.items():
-        if number > BAD_LINES_NAMED_MAX:
-            more = count(number - BAD_LINES_NAMED_MAX, "more bad line")
-            print(f"{path}: {more}", file=sys.stderr)
-    if values["json"]:
-        print(json.dumps(report.to_json()))
-    else:
-        print("\n".join(printable(line) for line in report.lines()))
-    return EXIT_DESYNC if report.desyncs else EXIT_CLEAN
-
-
-async def until_signal(work: Callable[[], Awaitable[T]]) -> T | None:
-    """The result of `work`; None when SIGINT or SIGTERM cancelled it first."""
-    result: T | None = None
-    failure: Exception | None = None
-    with trio.open_signal_receiver(SIGINT, SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-
-            async def listen() -> None:
-                async for _ in signals:
-                    nursery.cancel_scope.cancel()
-
-            nursery.start_soon(listen)
-            try:
-                result = await work()
-            except Exception as error:
-                failure = error  # raised below: out of a nursery it would come in a group
-            nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
-    return result
+    return replay.replay_command(values)
 
 
 COMMANDS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {

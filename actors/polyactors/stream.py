@@ -2,51 +2,65 @@
 
 Publishing never waits: a slow subscriber hurts only itself, and is told so in its own stream.
 When its queue is full, book updates coalesce (the latest of each token stays, in its newest
-place); if even that is not enough the oldest events go, and a Gap with the reason overflow
-stands where they were. Trades and trust changes are therefore never lost silently.
+place). If even that is not enough the oldest events are given up, and a Gap with the reason
+overflow stands before all that is left; of every token the last update and the last trust change
+are the last to go, so that a reader who takes no notice of the Gap still does not go on trusting
+a book that has turned STALE.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Self
 
 import trio
 
 from polyactors.book.trust import StaleReason
-from polyactors.events import BookUpdated, Event, Gap
+from polyactors.errors import UsageError
+from polyactors.events import BookUpdated, Event, Gap, TrustChanged
 
 QUEUE_EVENTS_MAX = 65_536
 """Events that a subscription holds for a reader who is behind."""
+QUEUE_EVENTS_MIN = 2
+"""The Gap, and one event behind it."""
 
 
 class Subscription:
     """One reader's view of the stream. Iterate it; it ends when the service has stopped.
 
-    Not for two readers at once. Close it (or use it in a `with`) when the reader stops before
-    the service does, or it goes on collecting up to its limit.
+    Several readers share the events: each goes to one of them. Close it (or use it in a `with`)
+    when the reader stops before the service does, or it goes on collecting up to its limit.
     """
 
     def __init__(
-        self, close: "Callable[[Subscription], None]", clock_ns: Callable[[], int], limit: int
+        self,
+        close: "Callable[[Subscription], None]",
+        clock_ns: Callable[[], int],
+        limit: int,
+        kinds: tuple[type[Event], ...] | None,
     ) -> None:
         self._events: deque[Event] = deque()
         self._close = close
         self._clock_ns = clock_ns
         self._limit = limit
+        self._kinds = kinds
         self._wake = trio.Event()
         self._ended = False
         self.coalesced = 0
         """Book updates that a newer one of the same token replaced while the reader was behind."""
         self.lost = 0
-        """Events given up; each run of them is marked by a Gap with the reason overflow."""
+        """Events given up; a Gap with the reason overflow says when there were some."""
 
     @property
     def held(self) -> int:
         """Events that wait for the reader."""
         return len(self._events)
 
-    def push(self, events: Iterable[Event]) -> None:
+    def push(self, events: list[Event]) -> None:
         """Add events; never waits. Called by the hub."""
+        if self._kinds is not None:
+            events = [event for event in events if isinstance(event, self._kinds)]
+            if not events:
+                return
         self._events.extend(events)
         if len(self._events) > self._limit:
             self._shrink()
@@ -72,8 +86,7 @@ class Subscription:
         while not self._events:
             if self._ended:
                 raise trio.EndOfChannel
-            self._wake = trio.Event()
-            await self._wake.wait()
+            await self._news()
         batch = list(self._events)
         self._events.clear()
         return batch
@@ -86,8 +99,7 @@ class Subscription:
         while not self._events:
             if self._ended:
                 raise StopAsyncIteration
-            self._wake = trio.Event()
-            await self._wake.wait()
+            await self._news()
         return self._events.popleft()
 
     def __enter__(self) -> Self:
@@ -96,34 +108,62 @@ class Subscription:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    async def _news(self) -> None:
+        if self._wake.is_set():  # not one that somebody waits for: all readers wake up
+            self._wake = trio.Event()
+        await self._wake.wait()
+
     def _shrink(self) -> None:
-        latest: dict[str, int] = {}
-        for index, event in enumerate(self._events):
-            if isinstance(event, BookUpdated):
-                latest[event.token] = index
-        before = len(self._events)
-        self._events = deque(
-            event
+        latest = {
+            (type(event), event.token): index
             for index, event in enumerate(self._events)
-            if not isinstance(event, BookUpdated) or latest[event.token] == index
+            if isinstance(event, BookUpdated | TrustChanged)
+        }
+        latest_of_token = set(latest.values())
+        kept = [
+            (event, index in latest_of_token)
+            for index, event in enumerate(self._events)
+            if index in latest_of_token or not isinstance(event, BookUpdated)
+        ]
+        self.coalesced += len(self._events) - len(kept)
+        # Some room must be free again, or a queue that is nearly full of what does not coalesce
+        # would be gone through at every push, at the cost of whoever publishes.
+        is_enough = len(kept) <= self._limit - self._limit // 8
+        self._events = deque(event for event, _ in kept) if is_enough else self._give_up(kept)
+
+    def _give_up(self, events: list[tuple[Event, bool]]) -> deque[Event]:
+        """Half of the room, the newest `events`; the bool says which are the last to go."""
+        excess = len(events) - self._limit // 2 + 1  # one place is the marker's
+        kept: list[Event] = []
+        for event, is_latest_of_token in events:
+            if _is_marker(event) or (excess > 0 and not is_latest_of_token):
+                excess -= 1
+                self.lost += not _is_marker(event)
+            else:
+                kept.append(event)
+        if excess > 0:  # more tokens than that
+            self.lost += excess
+            kept = kept[excess:]
+        marker = Gap(
+            time_ns=self._clock_ns(),
+            feed=None,
+            epoch=None,
+            token=None,
+            reason=StaleReason.OVERFLOW,
         )
-        self.coalesced += before - len(self._events)
-        # Half the room must be free again, or a full queue would shrink at every push.
-        excess = len(self._events) - self._limit // 2
-        if len(self._events) <= self._limit:
-            return
-        for _ in range(excess):
-            self._events.popleft()
-        self.lost += excess
-        self._events.appendleft(
-            Gap(
-                time_ns=self._clock_ns(),
-                feed=None,
-                epoch=None,
-                token=None,
-                reason=StaleReason.OVERFLOW,
-            )
-        )
+        return deque([marker, *kept])
+
+
+def _checked(limit: object) -> int:
+    if isinstance(limit, int) and not isinstance(limit, bool) and limit >= QUEUE_EVENTS_MIN:
+        return limit
+    raise UsageError(
+        f"limit must be a whole number of events from {QUEUE_EVENTS_MIN}, not {limit!r}"
+    )
+
+
+def _is_marker(event: Event) -> bool:
+    return isinstance(event, Gap) and event.reason is StaleReason.OVERFLOW and event.feed is None
 
 
 class EventHub:
@@ -139,10 +179,14 @@ class EventHub:
         for subscription in self._subscriptions:
             subscription.push(events)
 
-    def subscribe(self, limit: int = QUEUE_EVENTS_MAX) -> Subscription:
-        """A subscription from now on that holds at most `limit` events (at least 2)."""
-        assert limit >= 2
-        subscription = Subscription(self._remove, self._clock_ns, limit)
+    def subscribe(
+        self, limit: int = QUEUE_EVENTS_MAX, kinds: tuple[type[Event], ...] | None = None
+    ) -> Subscription:
+        """A subscription from now on that holds at most `limit` events, only those of `kinds`.
+
+        Raises UsageError for a limit below QUEUE_EVENTS_MIN.
+        """
+        subscription = Subscription(self._remove, self._clock_ns, _checked(limit), kinds)
         self._subscriptions.append(subscription)
         if self._ended:
             subscription.end()

@@ -21,6 +21,7 @@ from polysupervisor._registry import Registry
 from polysupervisor._sharded import ShardedSupervisor
 from polysupervisor._supervisor import Supervisor
 from polysupervisor._tree import ChildInfo, ChildState, Counts, Started, TreeNode
+from polysupervisor._watchdog import EXIT_WEDGED, Blocked, Watchdog
 from polysupervisor.errors import (
     AlreadyPresent,
     AlreadyRunning,
@@ -41,11 +42,13 @@ __all__ = [
     "EXIT_CANCELLED",
     "EXIT_CLEAN",
     "EXIT_ESCALATION",
+    "EXIT_WEDGED",
     "Actor",
     "Address",
     "AlreadyPresent",
     "AlreadyRunning",
     "Backoff",
+    "Blocked",
     "ChildInfo",
     "ChildSpec",
     "ChildState",
@@ -88,5 +91,6 @@ __all__ = [
     "TooManyChildren",
     "TreeNode",
     "Up",
+    "Watchdog",
     "run_app",
 ]

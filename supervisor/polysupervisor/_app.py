@@ -1,14 +1,17 @@
-"""The root of a process: signals in, an exit code out."""
+"""The root of a process: signals in, an exit code out, systemd and the watchdog served."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 from signal import SIGINT, SIGTERM
 
 import trio
 
 from polysupervisor._supervisor import Supervisor
+from polysupervisor._systemd import Notifier
+from polysupervisor._watchdog import Watch, Watchdog
 from polysupervisor.errors import SupervisorEscalation
 
 EXIT_CLEAN = 0
@@ -21,24 +24,44 @@ EXIT_CANCELLED = 130
 _log = logging.getLogger("polysupervisor")
 
 
-async def run_app(root: Supervisor, *, signals: Sequence[int] = (SIGINT, SIGTERM)) -> int:
+async def run_app(
+    root: Supervisor,
+    *,
+    signals: Sequence[int] = (SIGINT, SIGTERM),
+    watchdog: Watchdog | None = None,
+) -> int:
     """Run a root supervisor to its end and return the exit code of the process.
 
-    The first of ``signals`` begins an ordered stop, the second cancels. Returns 0 after a clean
-    stop, 70 when the root escalated (logged as critical to ``polysupervisor``), 130 after a
-    second signal. Must run in the main thread if there are signals. *Error handling*: any other
-    exception of the root, ``StartFailed`` for one, is passed on as it is.
+    The first of ``signals`` begins an ordered stop, the second cancels; further ones change
+    nothing. Returns 0 after a clean stop, 70 when the root escalated (logged as critical to
+    ``polysupervisor``), 130 after a second signal. Must run in the main thread if there are
+    signals. With a ``watchdog``, a task that holds the event loop is named in the log.
+
+    Started by systemd as ``Type=notify``, it tells when all children are ready and when the
+    stop begins, and serves ``WatchdogSec`` from the event loop.
+
+    A signal that comes when this has returned, and before the process has ended, is the
+    application's: install a handler (``signal.signal``) before ``trio.run``, which is in force
+    again from then on.
+
+    *Error handling*: any other exception of the root, ``StartFailed`` for one, is passed on as
+    it is.
     """
     code = EXIT_CLEAN
     failure: BaseException | None = None
-    with trio.open_signal_receiver(*signals) as received:
+    systemd = Notifier.from_environment()
+    with ExitStack() as held:
+        received = held.enter_context(trio.open_signal_receiver(*signals))
+        watch = held.enter_context(watchdog.watching()) if watchdog is not None else None
         async with trio.open_nursery() as nursery:
             running = trio.CancelScope()
-            nursery.start_soon(_obey, received, root, running)
+            nursery.start_soon(_obey, received, root, running, systemd, watch)
+            if systemd is not None:
+                nursery.start_soon(systemd.keep_alive)
             # Caught here, so that the nursery does not wrap it in a group.
             try:
                 with running:
-                    await root.run()
+                    await root.run(task_status=_Ready(lambda: _say_ready(systemd)))
             except SupervisorEscalation as error:
                 _log.critical("%s", error)
                 code = EXIT_ESCALATION
@@ -52,12 +75,39 @@ async def run_app(root: Supervisor, *, signals: Sequence[int] = (SIGINT, SIGTERM
     return code
 
 
-async def _obey(received: AsyncIterator[int], root: Supervisor, running: trio.CancelScope) -> None:
+async def _obey(
+    received: AsyncIterator[int],
+    root: Supervisor,
+    running: trio.CancelScope,
+    systemd: Notifier | None,
+    watch: Watch | None,
+) -> None:
     # Further signals are taken and ignored: one left over would be raised again at the end.
-    first = True
+    count = 0
     async for _ in received:
-        if first:
+        count += 1
+        if count == 1:
             root.stop()
-        else:
+            if systemd is not None:
+                systemd.tell("STOPPING=1", "STATUS=stopping in order")
+        elif count == 2:
             running.cancel(reason="second signal")
-        first = False
+            if watch is not None:
+                watch.expect_end()
+
+
+def _say_ready(systemd: Notifier | None) -> None:
+    if systemd is not None:
+        systemd.tell("READY=1", "STATUS=all children are ready")
+
+
+class _Ready(trio.TaskStatus[None]):
+    """Passes on that a supervisor has started."""
+
+    def __init__(self, tell: Callable[[], None]) -> None:
+        self._tell = tell
+
+    def started(self, value: None = None) -> None:
+        """Pass it on."""
+        del value
+        self._tell()

@@ -164,5 +164,29 @@ def test_a_file_that_is_no_toml_is_named(content: bytes, tmp_path: Path) -> None
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "key", [field.name for field in attrs.fields(Settings) if field.type is float]
+)
+def test_no_file_and_no_environment_can_set_infinity(key: str) -> None:
+    text = refusal({key: float("inf")})
+    assert key in text
+    assert "finite" in text
+
+
+@pytest.mark.parametrize("key", ["ws_url", "clob_url", "gamma_url"])
+@pytest.mark.parametrize("url", ["wss://a/ws?x=1", "wss://a/ws#x", "wss://me:secret@a/ws"])
+def test_a_url_that_no_path_can_be_appended_to_is_refused(key: str, url: str) -> None:
+    values: dict[str, Any] = {key: url}
+    text = refusal(values)
+    assert f"{key} must not " in text
+    assert "secret" not in text
+    with pytest.raises(UsageError, match=f"{key} must not "):
+        Settings(**values)
+
+
+def test_what_is_no_url_at_all_is_said_by_others() -> None:
+    assert Settings(ws_url="ws://[").ws_url == "ws://["
+
+
 def test_infinite_deadlines_are_allowed_to_programs() -> None:
     assert Settings(first_book_deadline_seconds=float("inf")).first_book_deadline_seconds > 1e300

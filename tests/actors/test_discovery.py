@@ -11,7 +11,7 @@ import trio
 import polyactors
 from polyactors import discovery
 from polyactors.config import Settings
-from polyactors.discovery import Wanted, check_token, parse_market, resolve
+from polyactors.discovery import Wanted, check_token, make_wanted, parse_market, resolve
 from polyactors.errors import RestFailed, UsageError
 from polyactors.rest import RestClient
 from polyactors.transport import Network
@@ -132,6 +132,57 @@ def test_anything_else_is_no_token(token: str) -> None:
         check_token(token)
 
 
+@pytest.mark.parametrize("token", [123, 1.5, None, True, b"123", ["1"]])
+def test_a_token_that_is_no_text_is_the_users_mistake(token: object) -> None:
+    with pytest.raises(UsageError, match="is not a token id: expected its digits as a text"):
+        check_token(token)
+
+
+@pytest.mark.parametrize("market", [123, None, b"will-it-rain"])
+def test_a_market_that_is_no_text_is_the_users_mistake(market: object) -> None:
+    with pytest.raises(UsageError, match="is not a market: expected its slug"):
+        parse_market(market)
+
+
+def test_what_a_program_wants_may_stand_in_any_iterable() -> None:
+    wanted = make_wanted((str(n) for n in range(2)), {"will-it-rain": 1}, 3)
+    assert wanted == Wanted(("0", "1"), ("will-it-rain",), 3)
+    assert make_wanted(None, None, discovery.TOP_MAX) == Wanted(top=discovery.TOP_MAX)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "markets", "top", "sentence"),
+    [
+        ("123", (), None, "tokens must be a list, like tokens=['123']"),
+        (b"123", (), None, "tokens must be a list, like tokens=[b'123']"),
+        (123, (), None, "tokens must be a list of texts, not 123"),
+        ([123], (), None, "123 is not a token id: expected its digits as a text"),
+        (["1", "x" * 500], (), None, "is not a token id"),
+        ((), "will-it-rain", None, "markets must be a list, like markets=['will-it-rain']"),
+        ((), 7, None, "markets must be a list of texts, not 7"),
+        ((), [None], None, "None is not a market"),
+        ((), (), 0, "top must be a whole number from 1 to 5000, not 0"),
+        (["1"], (), 0, "top must be a whole number from 1 to 5000, not 0"),
+        ((), (), -1, "top must be a whole number from 1 to 5000, not -1"),
+        ((), (), 5001, "top must be a whole number from 1 to 5000, not 5001"),
+        ((), (), True, "top must be a whole number from 1 to 5000, not True"),
+        ((), (), 2.0, "top must be a whole number from 1 to 5000, not 2.0"),
+        ((), (), "5", "top must be a whole number from 1 to 5000, not '5'"),
+        ((), (), None, "there is nothing to follow: give tokens=[…], markets=[…] or top=N"),
+        (None, None, None, "there is nothing to follow"),
+        ([], iter(()), None, "there is nothing to follow"),
+    ],
+)
+def test_what_a_program_gets_wrong_is_one_sentence(
+    tokens: object, markets: object, top: object, sentence: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        make_wanted(tokens, markets, top)
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 250
+
+
 def test_only_markets_and_top_need_the_listing() -> None:
     assert not Wanted(tokens=("1",)).needs_listing
     assert Wanted(markets=("a",)).needs_listing
@@ -209,11 +260,50 @@ async def test_top_does_not_rely_on_the_order_of_the_answer(gamma: Gamma) -> Non
 async def test_a_listing_whose_cursor_never_ends_is_read_to_a_limit(gamma: Gamma) -> None:
     def answer(request: httpx2.Request) -> httpx2.Response:
         number = len(gamma.requests)
-        return httpx2.Response(200, json={"markets": [row(number, 1)], "next_cursor": "again"})
+        return httpx2.Response(200, json={"markets": [row(number, 1)], "next_cursor": f"c{number}"})
 
     gamma.answer = answer
     found = await gamma.resolve(top=5000)
     assert len(found) == len(gamma.requests) == discovery.PAGES_MAX
+
+
+async def test_a_cursor_that_leads_in_a_circle_ends_the_reading(gamma: Gamma) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json={"markets": [row(1, 1)], "next_cursor": "again"})
+
+    gamma.answer = answer
+    assert await gamma.resolve(top=3) == [condition_id(1)]
+    assert len(gamma.requests) == 2
+
+
+async def test_a_page_without_a_market_to_follow_is_not_the_last(
+    gamma: Gamma, caplog: pytest.LogCaptureFixture
+) -> None:
+    pages: list[list[object]] = [[row(1, 1) | {"enableOrderBook": False}], [7], [row(3, 1)]]
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        number = len(gamma.requests)
+        cursor = f"c{number}" if number < len(pages) else ""
+        return httpx2.Response(200, json={"markets": pages[number - 1], "next_cursor": cursor})
+
+    gamma.answer = answer
+    assert await gamma.resolve(top=3) == [condition_id(3)]
+    assert caplog.messages == [
+        "unreadable market listings listings=1 why='expected a market, got 7'"
+    ]
+
+
+async def test_a_market_whose_listing_is_unreadable_is_not_said_to_be_unknown(
+    gamma: Gamma,
+) -> None:
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        bad = row(1, 1) | {"clobTokenIds": "{"}
+        return httpx2.Response(200, json={"markets": [bad]})
+
+    gamma.answer = answer
+    for market in ("market-1", condition_id(1)):
+        with pytest.raises(RestFailed, match=f"the listing of '{market}' is unreadable"):
+            await gamma.resolve(markets=(market,))
 
 
 def condition_id(number: int) -> str:
@@ -310,3 +400,97 @@ async def test_an_unknown_slug_ends_the_service_with_the_users_mistake(
 
     with pytest.raises(UsageError, match="no-such-market"):
         await follow()
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+async def test_a_listing_that_does_not_answer_is_said_once_then_rarely_and_when_it_does(
+    venue: Venue,
+    gamma: Gamma,
+    network: Network,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: object,
+) -> None:
+    gamma.is_down = True
+    caplog.set_level("INFO", "polyactors")
+    async with polyactors.open_service(top=1, settings=SETTINGS, network=network) as service:
+        await trio.sleep(290.0)
+        (said,) = warnings_of(caplog)
+        assert said.startswith("the markets were not found, asking again why='http://venue/gamma")
+        assert "connection refused" in said
+        assert sum("the markets were not found" in line for line in caplog.messages) > 5
+        await trio.sleep(600.0)
+        first, *reminders = warnings_of(caplog)
+        assert first == said
+        assert len(reminders) == 2
+        assert all(said in reminder and "for_seconds=" in reminder for reminder in reminders)
+        gamma.is_down = False
+        await until(lambda: service.states() == {"LIVE": 2})
+        assert warnings_of(caplog)[3].startswith("the market listing answers after_seconds=")
+    assert len(warnings_of(caplog)) == 4
+
+
+async def test_a_listing_that_names_nothing_is_said_and_asked_again(
+    venue: Venue,
+    gamma: Gamma,
+    network: Network,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: object,
+) -> None:
+    gamma.answer = lambda request: httpx2.Response(200, json={"markets": []})
+    async with polyactors.open_service(top=1, settings=SETTINGS, network=network) as service:
+        await trio.sleep(60.0)
+        assert service.tokens == ()
+        (said,) = warnings_of(caplog)
+        assert "no open market is listed" in said
+        gamma.answer = None
+        await until(lambda: service.states() == {"LIVE": 2})
+
+
+async def test_one_market_with_a_bad_token_does_not_lose_the_others(
+    venue: Venue,
+    gamma: Gamma,
+    network: Network,
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: object,
+) -> None:
+    bad = row(1, 1) | {"clobTokenIds": f'["1", "{2**256}"]'}
+    gamma.answer = lambda request: httpx2.Response(200, json={"markets": [bad, row(2, 1)]})
+    async with polyactors.open_service(top=2, settings=SETTINGS, network=network) as service:
+        await until(lambda: service.tokens == ("5", "6"))
+        (said,) = [line for line in warnings_of(caplog) if "cannot be followed" in line]
+        assert "slug='market-1'" in said
+
+
+async def test_a_program_that_ends_before_the_listing_answers_hears_of_it(
+    venue: Venue, network: Network, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    async def never(request: httpx2.Request) -> httpx2.Response:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    network = attrs.evolve(network, http_transport=lambda: httpx2.MockTransport(never))
+    with trio.move_on_after(5.0):
+        async with polyactors.open_service(top=1, settings=SETTINGS, network=network):
+            await trio.sleep_forever()
+    assert caplog.messages == ["stopped before the market listing had answered"]
+
+
+async def test_a_core_that_is_restarted_does_not_ask_for_the_markets_again(
+    venue: Venue, gamma: Gamma, network: Network, autojump_clock: object
+) -> None:
+    market = venue.markets[0]
+    async with polyactors.open_service(
+        markets=[market.slug], settings=SETTINGS, network=network
+    ) as service:
+        await until(lambda: service.states() == {"LIVE": 2})
+        asked = [url for url in gamma.requests if "gamma" in url.path]
+        gamma.answer = lambda request: httpx2.Response(200, json=[])  # delisted meanwhile
+        await service.root.restart_child("core", force=True)
+        await until(lambda: service.states() == {"LIVE": 2})
+        await trio.sleep(60.0)
+        assert [url for url in gamma.requests if "gamma" in url.path] == asked
+        assert service.failure is None
+        assert service.tokens == market.tokens

@@ -73,6 +73,24 @@ def test_what_was_held_back_comes_later_in_order() -> None:
     ]
 
 
+def test_whoever_holds_the_lines_hears_errors_at_once() -> None:
+    stream, heard = io.StringIO(), list[str]()
+    with logging_to(stream, "info") as lines:
+        log.error("before")
+        lines.hold(heard.append)
+        log.warning("no error")
+        log.error("an\nerror", file="x")
+        try:
+            raise ValueError("bad")
+        except ValueError:
+            logging.getLogger("polysupervisor").exception("a bug")
+        assert heard == ["an\\nerror file='x'", "a bug"]
+        lines.release()
+        log.error("after")
+    assert len(heard) == 2
+    assert stream.getvalue().count(" ERROR ") == 4
+
+
 def test_only_so_many_lines_are_held_and_the_rest_is_counted() -> None:
     stream = io.StringIO()
     with logging_to(stream, "info") as lines:

@@ -135,10 +135,13 @@ async def test_books_come_by_token_and_unknown_ones_are_left_out() -> None:
     assert json.loads(seen[0].content) == [{"token_id": YES}, {"token_id": NO}]
 
 
-async def test_one_bad_book_does_not_lose_the_others() -> None:
+async def test_one_bad_book_does_not_lose_the_others_and_is_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     body = json.dumps([{"asset_id": NO}, 7, BOOKS.rest_book(YES)]).encode()
     async with client(says(200, body)) as rest:
         assert list(await rest.fetch_books([YES, NO])) == [YES]
+    assert caplog.messages == ["unreadable books by REST books=2 why='has no market'"]
 
 
 async def test_no_more_tokens_are_asked_for_than_a_request_takes() -> None:

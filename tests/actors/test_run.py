@@ -1,11 +1,14 @@
 """The `run` command's service, over in-memory streams and on virtual time."""
 
+import errno
 import io
 import json
+import os
 import signal
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import attrs
 import httpx2
@@ -15,12 +18,17 @@ from attrs import define
 from trio.testing import MockClock
 
 from polyactors import run
+from polyactors.cli import EXIT_EVENTS_MISSING
 from polyactors.config import Settings
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
 from polyactors.errors import UsageError
 from polyactors.logs import LogLines
-from polyactors.run import Outputs, open_outputs, run_service, until_signal
+from polyactors.rest import RestClient
+from polyactors.run import Outputs, finish, open_outputs, run_service
+from polyactors.service import Service
+from polyactors.sinks import EventsFile
+from polyactors.stops import holding
 from polyactors.terminal.display import Display
 from polyactors.transport import Network
 from polyactors.venue.exchange import Venue
@@ -37,17 +45,29 @@ class Bench:
 
     venue: Venue
     network: Network
-    summary: io.StringIO
+    summary: io.BytesIO
     view: io.StringIO
+    events: EventsFile | None = None
 
     async def run(self, wanted: Wanted, seconds: float | None = 10.0) -> int:
         return await run_service(
             wanted,
             env=Environment(SETTINGS, self.network),
-            outputs=Outputs((), self.summary),
+            outputs=Outputs(self.events, self.summary),
             display=Display(self.view, False, LogLines(io.StringIO()), "test"),
             seconds=seconds,
         )
+
+    def never_answers(self) -> trio.Event:
+        """From now on REST does not; the event is set once it was asked."""
+        asked = trio.Event()
+
+        async def wait(request: httpx2.Request) -> httpx2.Response:
+            asked.set()
+            await trio.sleep_forever()
+
+        self.network = attrs.evolve(self.network, http_transport=lambda: httpx2.MockTransport(wait))
+        return asked
 
     def without_rest(self) -> None:
         async def refuse(request: httpx2.Request) -> httpx2.Response:
@@ -63,7 +83,7 @@ async def open_bench() -> AsyncGenerator[Bench, None]:
     venue = Venue(seed=1, markets=2, rate=20)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(venue.run)
-        yield Bench(venue, memory_network(venue, nursery), io.StringIO(), io.StringIO())
+        yield Bench(venue, memory_network(venue, nursery), io.BytesIO(), io.StringIO())
         nursery.cancel_scope.cancel()
 
 
@@ -90,7 +110,7 @@ async def test_a_mistake_found_before_the_start_is_raised_plain(autojump_clock: 
     async with open_bench() as bench:
         with pytest.raises(UsageError, match="no order book for the token 123"):
             await bench.run(Wanted(tokens=("123",)))
-        assert bench.summary.getvalue() == ""
+        assert bench.summary.getvalue() == b""
 
 
 async def test_given_tokens_stream_while_rest_cannot_be_reached(
@@ -137,24 +157,79 @@ async def test_the_first_signal_ends_it_in_order(autojump_clock: MockClock) -> N
         assert json.loads(bench.summary.getvalue())["tokens"] == {"LIVE": 4}
 
 
-async def test_a_signal_before_the_start_is_a_clean_end(autojump_clock: MockClock) -> None:
-    async def work() -> str:
-        signal.raise_signal(signal.SIGINT)
-        await trio.sleep_forever()
+@pytest.mark.parametrize("is_held", [True, False])
+async def test_a_signal_before_the_start_is_an_orderly_stop_with_a_whole_summary(
+    is_held: bool, autojump_clock: MockClock
+) -> None:
+    async with open_bench() as bench, trio.open_nursery() as nursery:
+        assert await bench.run(Wanted(tokens=tuple(bench.venue.tokens))) == 0
+        keys = json.loads(bench.summary.getvalue()).keys()
+        early = Bench(bench.venue, bench.network, io.BytesIO(), io.StringIO())
+        answers = early.never_answers()
 
-    assert await until_signal(work) is None
+        async def interrupt() -> None:
+            await answers.wait()
+            signal.raise_signal(signal.SIGTERM)
+
+        with holding():
+            if is_held:  # while Trio did not yet listen
+                signal.raise_signal(signal.SIGINT)
+            else:
+                nursery.start_soon(interrupt)
+            with trio.fail_after(1.0):
+                assert await early.run(Wanted(tokens=tuple(bench.venue.tokens)), None) == 0
+        nursery.cancel_scope.cancel()
+    summary = json.loads(early.summary.getvalue())
+    assert summary.keys() == keys
+    assert (summary["tokens"], summary["frames"], summary["events_missing"]) == ({}, 0, 0)
+    assert early.view.getvalue() == "stopped before the service began\n"
 
 
-async def test_work_ends_with_its_result_or_its_own_error() -> None:
-    async def succeed() -> str:
-        return "done"
+async def test_a_signal_between_the_look_and_the_start_is_not_lost(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_bench() as bench:
 
-    async def fail() -> str:
-        raise UsageError("no")
+        def make(*args: Any, **more: Any) -> Service:
+            signal.raise_signal(signal.SIGTERM)
+            return Service(*args, **more)
 
-    assert await until_signal(succeed) == "done"
-    with pytest.raises(UsageError, match="no"):
-        await until_signal(fail)
+        monkeypatch.setattr("polyactors.run.Service", make)
+        with holding(), trio.fail_after(10.0):
+            assert await bench.run(Wanted(tokens=tuple(bench.venue.tokens)), None) == 0
+        assert json.loads(bench.summary.getvalue())["connects"] <= 1
+
+
+async def test_events_that_are_missing_are_said_and_change_the_exit_code(
+    autojump_clock: MockClock, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Full(io.BytesIO):
+        def write(self, data: object, /) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    async with open_bench() as bench:
+        bench.events = EventsFile("events.jsonl", Full())
+        assert await bench.run(Wanted(tokens=tuple(bench.venue.tokens))) == EXIT_EVENTS_MISSING
+        summary = json.loads(bench.summary.getvalue())
+        assert summary["tokens"] == {"LIVE": 4}  # the books know nothing of it
+        assert summary["events_missing"] > 100
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert complaint == (
+        f"polyactors: {summary['events_missing']:,} events are missing from events.jsonl: "
+        "No space left on device"
+    )
+
+
+async def test_a_worse_exit_code_stays(autojump_clock: MockClock) -> None:
+    async with open_bench() as bench:
+        env = Environment(SETTINGS, bench.network)
+        async with RestClient(env.settings, env.network) as rest:
+            service = Service(Wanted(tokens=("1",)), env=env, rest=rest)
+        events = EventsFile("events.jsonl", io.BytesIO(), b"{}\n")
+        events.subscribe(service.events())
+        display = Display(io.StringIO(), False, LogLines(io.StringIO()), "test")
+        codes = [finish(code, service, Outputs(events), display) for code in (0, 70, 130)]
+    assert codes == [EXIT_EVENTS_MISSING, 70, 130]
 
 
 def test_the_files_are_opened_first_and_closed_at_the_end(tmp_path: Path) -> None:
@@ -164,6 +239,8 @@ def test_the_files_are_opened_first_and_closed_at_the_end(tmp_path: Path) -> Non
         assert outputs.summary is not None
         assert (tmp_path / "events").exists()
     assert outputs.summary.closed
+    assert outputs.events is not None
+    assert outputs.events.raw.closed
     wrong = open_outputs(values | {"events": str(tmp_path)})
     with pytest.raises(UsageError, match="cannot write the events"), wrong:
         pytest.fail("opened")
@@ -188,3 +265,26 @@ def test_standard_output_with_data_carries_nothing_else(
         with pytest.raises(Chosen):
             run.demo_command(values | extra | {"seed": 1, "markets": 1, "rate": 1.0})
     assert calls == [False, True]
+
+
+@pytest.mark.parametrize("name", ["events", "summary"])
+def test_data_for_a_closed_standard_output_is_refused_at_once(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unwritable = os.open(os.devnull, os.O_RDONLY)
+    with open(unwritable, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        wrong = open_outputs({"events": None, "summary": None, name: "-"})
+        with pytest.raises(UsageError, match="standard output is closed"), wrong:
+            pytest.fail("opened")
+        monkeypatch.undo()
+
+
+def test_a_summary_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    with (
+        open_outputs({"events": None, "summary": "/dev/full"}) as outputs,
+        pytest.raises(UsageError, match="cannot write the summary: No space left on device; give"),
+    ):
+        outputs.write_summary({})

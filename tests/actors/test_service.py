@@ -1,26 +1,46 @@
 """The service as a program sees it: `open_service`, its books, its stream, its end."""
 
+import copy
+import logging
+import pickle
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from decimal import Decimal
 
+import attrs
 import pytest
 import trio
 
 import polyactors
+from polyactors import errors
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.config import Settings
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
-from polyactors.errors import BookNotLive, UnknownToken, UsageError
-from polyactors.events import BookUpdated, Event, FeedDown, FeedUp, TradePrinted, TrustChanged
+from polyactors.errors import (
+    BookNotLive,
+    PolyactorsError,
+    RestFailed,
+    SessionFailed,
+    UnknownToken,
+    UsageError,
+)
+from polyactors.events import BookUpdated, Event, FeedDown, FeedUp, Gap, TradePrinted, TrustChanged
+from polyactors.observer import Outages
 from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.transport import Network
 from polyactors.venue.exchange import Venue
 from polyactors.venue.memory import memory_network
-from polysupervisor import ChildSpec, Context, EventKind, SupervisorEscalation
+from polysupervisor import (
+    ChildSpec,
+    Context,
+    EventKind,
+    NotRunning,
+    StartFailed,
+    SupervisorEscalation,
+)
 from polysupervisor import Event as RuntimeEvent
 
 OTHER = "4242"
@@ -185,6 +205,9 @@ async def test_a_token_that_is_not_followed_is_unknown(
         with pytest.raises(UnknownToken):
             service.book(OTHER, allow_stale=True)
         assert service.feed_id(OTHER) is None
+        for ask in (service.book, service.trust):
+            with pytest.raises(UsageError, match="a token id is a text of digits, not 4242"):
+                ask(4242)  # type: ignore[arg-type]
 
 
 async def test_a_token_that_the_exchange_does_not_know_turns_stale(
@@ -234,7 +257,63 @@ async def test_further_tokens_are_followed_on_feeds_of_their_own(
         assert service.feed_statuses()[0].epoch == epoch
 
 
+@pytest.mark.parametrize(
+    ("tokens", "what"),
+    [(OTHER, "tokens must be a list"), ([OTHER, 1], "not a token id"), (7, "must be a list")],
+)
+async def test_what_cannot_be_followed_changes_nothing(
+    tokens: Sequence[str], what: str, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        followed = service.tokens
+        with pytest.raises(UsageError, match=what):
+            await service.follow(tokens)
+        assert service.tokens == followed
+
+
+async def test_following_before_the_start_is_said_and_begins_with_it(
+    venue: Venue, network: Network, autojump_clock: object
+) -> None:
+    async with RestClient(SETTINGS, network) as rest, trio.open_nursery() as running:
+        env = Environment(SETTINGS, network)
+        service = Service(Wanted(tokens=tuple(venue.tokens[:1])), env=env, rest=rest)
+        with pytest.raises(NotRunning):
+            await service.follow(venue.tokens[1:2])
+        await running.start(service.run)
+        await until(lambda: service.states() == {"LIVE": 2})
+        service.stop()
+
+
 # --- the stream ----------------------------------------------------------------------------
+
+
+async def test_a_slow_reader_is_told_what_it_missed(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+        with service.events(limit=32) as slow:
+            await trio.sleep(60.0)
+            refuse_connections(venue, 20.0)
+            await trio.sleep(10.0)
+            assert slow.held <= 32
+            assert slow.lost > 0
+            batch = await slow.receive_batch()
+        assert batch[0] == Gap(
+            time_ns=batch[0].time_ns,
+            feed=None,
+            epoch=None,
+            token=None,
+            reason=StaleReason.OVERFLOW,
+        )
+        states = {event.token: event.state for event in batch if isinstance(event, TrustChanged)}
+        assert states == dict.fromkeys(service.tokens, TrustState.STALE)
+
+
+async def test_a_queue_too_small_is_the_users_mistake(open_service: Open) -> None:
+    async with open_service() as service:
+        with pytest.raises(UsageError, match="limit must be a whole number of events from 2"):
+            service.events(limit=1)
 
 
 async def test_the_stream_tells_trust_before_the_first_update_and_ends_with_the_service(
@@ -284,10 +363,16 @@ class Mine(Exception):  # noqa: N818 - a user's
 
 @pytest.mark.parametrize(
     "error",
-    [Mine("a"), BookNotLive("1", TrustState.EMPTY, None, 1.0), ExceptionGroup("g", [Mine()])],
+    [
+        Mine("a"),
+        BookNotLive("1", TrustState.EMPTY, None, 1.0),
+        ExceptionGroup("g", [Mine()]),
+        KeyboardInterrupt(),
+        SystemExit(3),
+    ],
 )
 async def test_an_error_of_the_block_passes_through_as_it_is(
-    error: Exception, venue: Venue, open_service: Open, autojump_clock: object
+    error: BaseException, venue: Venue, open_service: Open, autojump_clock: object
 ) -> None:
     async def block() -> None:
         async with open_service() as service:
@@ -310,6 +395,53 @@ async def test_a_cancelled_block_stops_the_service_and_waits_for_it(
     assert scope.cancelled_caught
     await trio.sleep(0.1)
     assert venue.sessions == {}
+
+
+async def test_an_error_of_the_block_is_not_lost_when_it_is_cancelled_too(
+    venue: Venue, open_service: Open, autojump_clock: object
+) -> None:
+    async def block(scope: trio.CancelScope) -> None:
+        async with open_service() as service:
+            await until_live(service)
+            scope.cancel()
+            raise Mine
+
+    with pytest.raises(Mine), trio.CancelScope() as scope:
+        await block(scope)
+    await trio.sleep(0.1)
+    assert venue.sessions == {}
+
+
+async def test_a_service_that_cannot_start_raises_why_as_it_is(
+    open_service: Open, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object, **__: object) -> None:
+        raise RuntimeError("planted")
+
+    async def block() -> None:
+        async with open_service():
+            raise AssertionError("it must not open")
+
+    monkeypatch.setattr("polyactors.shard.BookShard.start", crash)
+    with pytest.raises(StartFailed, match="planted") as caught, trio.fail_after(60.0):
+        await block()
+    assert not hasattr(caught.value, "__notes__")
+
+
+async def test_of_two_failures_the_first_is_raised_with_a_note_of_the_other(
+    open_service: Open, autojump_clock: object
+) -> None:
+    async def block() -> None:
+        async with open_service() as service:
+            try:
+                service.fail(UsageError("no such market"))
+                await trio.sleep_forever()
+            finally:
+                raise Mine("on the way out")
+
+    with pytest.raises(UsageError, match="no such market") as caught, trio.fail_after(60.0):
+        await block()
+    assert caught.value.__notes__ == ["and then: Mine: on the way out"]
 
 
 async def test_a_service_that_was_stopped_in_the_block_lets_the_block_go_on(
@@ -390,6 +522,14 @@ async def test_a_root_that_gives_up_ends_the_block(
         ({"tokens": ["1"], "settings": Settings(ws_url="http://here")}, "not a WebSocket URL"),
         ({"tokens": ["1"], "settings": Settings(clob_url="nowhere")}, "not a URL"),
         ({"markets": ["two words"]}, "not a market"),
+        ({}, "there is nothing to follow: give tokens"),
+        ({"tokens": "123"}, "tokens must be a list, like tokens="),
+        ({"tokens": [123]}, "123 is not a token id"),
+        ({"markets": "rain"}, "markets must be a list, like markets="),
+        ({"tokens": ["1"], "top": 0}, "top must be a whole number from 1 to 5000, not 0"),
+        ({"tokens": ["1"], "settings": {}}, "settings must be a polyactors.Settings, not {}"),
+        ({"tokens": ["1"], "settings": Settings}, "settings must be a polyactors.Settings, not"),
+        ({"tokens": ["1"], "network": "wifi"}, "network must be a polyactors.Network, not 'wifi'"),
     ],
 )
 async def test_a_mistake_is_said_at_once_in_one_sentence(
@@ -421,6 +561,171 @@ async def test_no_network_at_all_is_only_waited_for(autojump_clock: object) -> N
         assert service.states() == {"EMPTY": 1}
         assert 20 < service.statistics.connects < 100
         assert service.feed_statuses()[0].down_reason == "reset"
+
+
+# --- the log -------------------------------------------------------------------------------
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def feeds_of(said: list[str]) -> list[str]:
+    return [match[1] for line in said if (match := re.search("feed='(.*?)'", line))]
+
+
+async def test_an_exchange_that_cannot_be_reached_is_said_once_then_rarely_and_when_it_is_back(
+    venue: Venue, network: Network, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    is_down = True
+
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        if is_down:
+            raise OSError("Network is unreachable")
+        return await network.open_stream(host, port, tls)
+
+    caplog.set_level("INFO", "polyactors")
+    venue.pause()
+    settings = attrs.evolve(SETTINGS, tokens_per_connection=2, data_deadline_seconds=3600.0)
+    async with polyactors.open_service(
+        venue.tokens,
+        settings=settings,
+        network=Network(open_stream, network.http_transport),
+    ) as service:
+        await trio.sleep(5.0)
+        first = warnings_of(caplog)
+        assert feeds_of(first) == ["feed-0", "feed-1"]
+        assert first[0] == (
+            "no connection to the exchange, trying again feed='feed-0' reason='reset' "
+            "detail='venue:80: Network is unreachable'"
+        )
+        await trio.sleep(290.0)
+        assert warnings_of(caplog) == first
+        await trio.sleep(600.0)
+        reminders = warnings_of(caplog)[2:]
+        assert sorted(feeds_of(reminders)) == ["feed-0", "feed-0", "feed-1", "feed-1"]
+        assert all("for_seconds=" in line for line in reminders)
+        tries = [line for line in caplog.messages if line.startswith("feed down")]
+        assert len(tries) == service.statistics.connects > 40  # each of them is info
+        is_down = False
+        await until_live(service)
+        await trio.sleep(3.0)
+        back = warnings_of(caplog)[6:]
+        assert sorted(feeds_of(back)) == ["feed-0", "feed-1"]
+        assert all(line.startswith("connected again after_seconds=") for line in back)
+        await trio.sleep(600.0)
+    assert len(warnings_of(caplog)) == 8
+
+
+async def test_a_session_that_ends_and_comes_back_is_no_warning(
+    venue: Venue, open_service: Open, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    caplog.set_level("INFO", "polyactors")
+    async with open_service() as service:
+        await until_live(service)
+        await trio.sleep(10.0)
+        venue.inject("reset")
+        await until(lambda: service.statistics.connects == 2)
+        await until_live(service)
+        await trio.sleep(3.0)
+    assert warnings_of(caplog) == []
+    assert "connected again after_seconds=" in caplog.text
+
+
+async def test_a_program_that_ends_before_anything_was_tried_hears_of_it(
+    caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    with trio.move_on_after(5.0):
+        async with polyactors.open_service(["1"], settings=SETTINGS, network=Network(open_stream)):
+            await trio.sleep_forever()
+    assert warnings_of(caplog) == ["stopped before a connection to the exchange was open"]
+
+
+async def test_a_service_that_connected_ends_without_a_word(
+    open_service: Open, caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    async with open_service() as service:
+        await until_live(service)
+    assert caplog.messages == []
+
+
+def test_a_feed_that_is_dropped_at_once_each_time_is_an_outage(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    outages = Outages()
+    for attempt in range(60):
+        now = 10.0 * attempt
+        outages.take([FeedUp(time_ns=0, feed="feed-0", epoch=attempt)], now)
+        assert outages.next_due() == now + 2.0
+        down = FeedDown(time_ns=0, feed="feed-0", epoch=attempt, reason="closed_1008")
+        outages.take([down], now + 1.0)
+    said = warnings_of(caplog)
+    assert [line.partition(" feed=")[0] for line in said] == [
+        "no connection to the exchange, trying again"
+    ] * 2
+    assert "reason='closed_1008'" in said[0]
+    assert "for_seconds=300" in said[1]
+    outages.take([FeedUp(time_ns=0, feed="feed-0", epoch=99)], 1000.0)
+    outages.take([], 1001.0)
+    assert len(warnings_of(caplog)) == 2
+    outages.take([], 1002.0)
+    assert warnings_of(caplog)[2:] == ["connected again after_seconds=1001 feed='feed-0'"]
+
+
+def test_a_feed_that_is_told_to_stop_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "polyactors")
+    outages = Outages()
+    for now in (0.0, 100.0):
+        outages.take([FeedUp(time_ns=0, feed="feed-0", epoch=1)], now)
+        down = FeedDown(time_ns=0, feed="feed-0", epoch=1, reason="stopping")
+        outages.take([down], now + 1.0)
+    assert caplog.messages == []
+
+
+# --- the package ---------------------------------------------------------------------------
+
+
+ERRORS = [
+    PolyactorsError("a"),
+    UsageError("say it"),
+    BookNotLive("1", TrustState.STALE, StaleReason.CROSSED, 2.5),
+    BookNotLive("1", TrustState.EMPTY, None, 0.0),
+    UnknownToken("the service does not follow the token '1'"),
+    SessionFailed("reset", "refused"),
+    SessionFailed("dns"),
+    RestFailed("HTTP 500"),
+]
+
+
+@pytest.mark.parametrize("error", ERRORS)
+def test_every_error_can_be_pickled_and_copied(error: PolyactorsError) -> None:
+    error.add_note("seen by a worker")
+    pickled = [pickle.loads(pickle.dumps(error, level)) for level in range(6)]
+    for other in (*pickled, copy.copy(error), copy.deepcopy(error)):
+        assert type(other) is type(error)
+        assert str(other) == str(error)
+        assert vars(other) == vars(error)
+
+
+def test_no_error_is_left_out_above() -> None:
+    names = {kind.__name__ for kind in vars(errors).values() if isinstance(kind, type)}
+    assert {type(error).__name__ for error in ERRORS} == names
+
+
+def test_the_package_lists_its_names_and_gives_them_all() -> None:
+    assert set(polyactors.__all__) <= set(dir(polyactors))
+    names: dict[str, object] = {}
+    exec("from polyactors import *", names)
+    assert set(polyactors.__all__) <= set(names)
+    assert names["open_service"] is polyactors.open_service
+    for name in polyactors.__all__:
+        assert getattr(polyactors, name) is names[name]
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        polyactors.nonsense  # noqa: B018
 
 
 # --- the tree ------------------------------------------------------------------------------

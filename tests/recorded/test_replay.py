@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from polyactors.errors import UsageError
-from polyactors.replay import LINES_PER_BATCH, ReplayReport, replay_files
+from polyactors.frames_file import LINES_PER_BATCH, Lines
+from polyactors.replay import ReplayReport, replay_files
 from polyactors.venue.exchange import Venue
 
 ASK_CANCELLATION = "market/capture_2026-09-11_ask_cancellation.jsonl"
@@ -270,6 +271,53 @@ async def test_a_good_file_does_not_excuse_a_bad_one(tmp_path: Path) -> None:
     good = write(tmp_path / "good.jsonl", venue_frames(2))
     bad = write(tmp_path / "bad.jsonl", [b"{"])
     assert "no readable line" in await refused(good, bad)
+
+
+@pytest.mark.parametrize(
+    "rest", [b"5", b'{"event_type":"book"}', b'{"event_type":"never_seen"}, 5', b'"a", "b"']
+)
+async def test_a_line_of_which_a_part_is_readable_was_read(rest: bytes, tmp_path: Path) -> None:
+    book = venue_frames(1)[0].strip(b"[]")
+    report, bad = await replay(write(tmp_path / "a.jsonl", [b"[" + book + b"," + rest + b"]"]))
+    assert bad == [("a.jsonl", 1)]
+    assert report.unreadable_frames == 1
+    assert len(report.tokens) == 2
+
+
+async def test_a_line_with_an_event_that_is_unknown_was_read(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [b'[{"event_type":"never_seen"},5]'])
+    report, bad = await replay(path)
+    assert (report.unknown_events, len(bad)) == (1, 1)
+
+
+async def test_the_lines_of_another_file_do_not_count_for_this_one(tmp_path: Path) -> None:
+    part = write(tmp_path / "part.jsonl", [b"[" + venue_frames(1)[0].strip(b"[]") + b",5]"])
+    bad = write(tmp_path / "bad.jsonl", [b"{"] * (2 * LINES_PER_BATCH))
+    assert "no readable line" in await refused(part, bad)
+    with pytest.raises(UsageError, match=f"{bad} has no readable line"):
+        await replay(bad, part)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+async def test_a_byte_order_mark_is_no_part_of_the_first_line(suffix: str, tmp_path: Path) -> None:
+    lines = b"\xef\xbb\xbf" + b"\n".join(venue_frames(2)) + b"\n\xef\xbb\xbfPONG"
+    path = tmp_path / f"frames.jsonl{suffix}"
+    if suffix:
+        compressed(path, lines)
+    else:
+        path.write_bytes(lines)
+    report, bad = await replay(path)
+    assert bad == [(path.name, report.frames)]  # inside a file it is no mark
+    assert len(report.tokens) == 2
+
+
+def test_only_frames_that_were_not_parsed_are_kept() -> None:
+    lines = Lines()
+    for number in range(1, 101):
+        lines.note("a", number, b"%d" % number)
+        lines.forget(max(0, number - 10))
+    assert len(lines.unparsed) == 10
+    assert [lines.text(frame) for frame in (90, 99)] == [b"91", b"100"]
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])

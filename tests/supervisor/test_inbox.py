@@ -45,6 +45,9 @@ async def test_batch_takes_what_is_there_up_to_its_limit() -> None:
     fill(box, *range(5))
     assert await inbox.receive_batch(2) == [0, 1]
     assert await inbox.receive_batch() == [2, 3, 4]
+    box = mailbox(300)
+    fill(box, *range(300))
+    assert len(await borrow(box).receive_batch()) == 256
     with pytest.raises(ValueError, match="max_n"):
         await inbox.receive_batch(0)
 
@@ -308,11 +311,12 @@ async def test_message_given_again_is_as_old_as_it_is(autojump_clock: MockClock)
     assert box.stats().oldest_age == 0.0
 
 
-async def test_caller_may_change_the_batch_without_changing_what_is_given_again() -> None:
+async def test_what_is_given_again_is_what_was_received_and_only_once() -> None:
     box = mailbox(redeliver=1)
     fill(box, 1, 2)
     inbox = borrow(box)
     (await inbox.receive_batch()).clear()
+    inbox.take_back(failed=True)
     inbox.take_back(failed=True)
     assert box.take(9) == [1, 2]
 

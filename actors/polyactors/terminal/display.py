@@ -10,8 +10,8 @@ from polyactors.logs import LogLines
 from polyactors.service import Service
 from polyactors.terminal.lines import run_lines
 from polyactors.terminal.news import News, Tone
-from polyactors.terminal.output import GONE, Output
-from polyactors.terminal.pipes import silence
+from polyactors.terminal.output import GONE, RESTORE_SECONDS_MAX, Output
+from polyactors.terminal.pipes import complain, is_closed, say, silence, takes_more
 from polyactors.terminal.screen import SUBSCRIPTION_EVENTS_MAX, Watch
 from polyactors.terminal.text import printable
 from polysupervisor import Backoff, ChildSpec, Context, Restart, Shutdown
@@ -35,15 +35,19 @@ class Display:
         """Live if standard output is a terminal that can, and nobody asked for plain lines.
 
         Standard output that carries data carries nothing else: then plain lines go to standard
-        error.
+        error. A closed standard output is no reason not to run: the user is told, once.
         """
         stream = sys.stderr if stdout_is_data else sys.stdout
+        if not stdout_is_data and is_closed(stream):
+            complain("polyactors: standard output is closed, so nothing is shown")
+            silence(stream)
         is_live = not plain and not stdout_is_data and _can_be_live(stream)
         return cls(stream, is_live, logs, title)
 
     def say(self, text: str) -> None:
-        """One line, before or after the view. Raises BrokenPipeError."""
-        print(text, file=self.stream, flush=True)
+        """One line, before or after the view; none where nobody reads. Raises as `pipes.say`."""
+        if takes_more(self.stream, RESTORE_SECONDS_MAX):
+            say(text, self.stream)
 
     def child(self, service: Service) -> ChildSpec[object]:
         """The view as the last child of the service: first to stop."""

@@ -4,6 +4,7 @@ Cells are cut and padded here: rich's own tables measure every cell twice and wo
 service for 40 ms a frame.
 """
 
+import textwrap
 from collections.abc import Callable, Iterable
 from decimal import Decimal
 
@@ -29,6 +30,8 @@ FOOT_LINES = 2
 NEWS_LINES_MIN = 1
 NEWS_LINES_MAX = 12
 """At most so many are kept for the news when there are more tokens than lines."""
+NEWS_WRAP_FROM = 40
+"""Columns from which on long news take several lines; below that they are cut."""
 GAP = "  "
 """Between two columns."""
 WIDE_FROM = 84
@@ -91,8 +94,8 @@ def draw(screen: Screen, width: int, height: int) -> Picture:
         lines.append([(f"… and {count(screen.hidden, 'more token')}", "dim")])
     lines.append([])
     room = max(height - len(lines) - 1, 0)
-    news = screen.news[-room:] if room else ()
-    lines += [_news(item) for item in news]
+    news = [line for item in screen.news[-room:] for line in _news(item, width)] if room else []
+    lines += news[-room:]
     lines += [[]] * (room - len(news))
     lines = [*lines[: height - 1], [(HINT, "dim")]]
     return Picture(tuple(fit(line, width) for line in lines))
@@ -138,8 +141,17 @@ def _feeds(screen: Screen) -> list[Part]:
     return [*parts, (" feeds ", "dim"), (feeds_text(screen), style)]
 
 
-def _news(item: News) -> list[Part]:
-    return [(clock(item.time_ns) + " ", "dim"), (item.text, TONE_STYLES[item.tone])]
+def _news(item: News, width: int) -> list[list[Part]]:
+    """Its lines: what to do about a failure often stands at the end of a long sentence."""
+    stamp = clock(item.time_ns) + " "
+    texts = [item.text]
+    if width >= NEWS_WRAP_FROM:
+        texts = textwrap.wrap(item.text, width - len(stamp), break_on_hyphens=False) or [""]
+    stamps = [stamp, *[" " * len(stamp)] * (len(texts) - 1)]
+    return [
+        [(before, "dim"), (text, TONE_STYLES[item.tone])]
+        for before, text in zip(stamps, texts, strict=True)
+    ]
 
 
 def _table(rows: Iterable[Row], width: int) -> list[list[Part]]:

@@ -72,7 +72,7 @@ async def run_live(
     """
     live = LiveScreen(output.size)
     if logs is not None:
-        logs.hold()
+        logs.hold(on_error=watch.tell_error)
     try:
         await output.write(live.enter())
         ctx.ready()

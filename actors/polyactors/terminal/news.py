@@ -143,10 +143,15 @@ def _tell_restarts(group: list[ActorRestarted]) -> tuple[str, Tone]:
     supervisor = group[0].path.rpartition("/")[0].rpartition("/")[2] or "the service"
     children = ", ".join(dict.fromkeys(event.path.rpartition("/")[2] for event in group))
     text = f"{supervisor} restarted {children}"
-    # A session that ended has been told by its feed.
-    if SessionFailed.__name__ not in own.reason:
+    if not _is_session_end(own):  # which its feed has told
         text += f": {_plain_reason(own.reason)}"
     return _cut(text), Tone.PLAIN
+
+
+def _is_session_end(restart: ActorRestarted) -> bool:
+    is_crash = _RAISED.fullmatch(restart.reason) is not None
+    is_connection = restart.path.endswith("/connection")
+    return SessionFailed.__name__ in restart.reason or (is_connection and not is_crash)
 
 
 def _plain_reason(reason: str) -> str:

@@ -12,8 +12,9 @@ from polyactors.book.reading import BookReading
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import BookUpdated, Event
 from polyactors.service import FeedStatus, Service
+from polyactors.statistics import Statistics
 from polyactors.stream import Subscription
-from polyactors.terminal.news import News, condense, token_name
+from polyactors.terminal.news import News, Tone, condense, token_name
 from polyactors.terminal.text import printable
 
 NEWS_KEPT_MAX = 100
@@ -103,7 +104,7 @@ class Watch:
     news: deque[News] = Factory(lambda: deque[News](maxlen=NEWS_KEPT_MAX))
     _activity: dict[str, _Activity] = Factory(dict[str, _Activity])
     _ranked_seconds: float = 0.0
-    _frames: deque[tuple[float, int]] = Factory(deque[tuple[float, int]])
+    _messages: deque[tuple[float, int]] = Factory(deque[tuple[float, int]])
 
     async def catch_up(self) -> list[News]:
         """Take in what the stream holds, without waiting for more; returns what is new."""
@@ -120,6 +121,10 @@ class Watch:
         self.news.extend(fresh)
         return fresh
 
+    def tell_error(self, text: str) -> None:
+        """Something that no event tells went wrong."""
+        self.news.append(News(self.clock_ns(), text, Tone.BAD))
+
     def screen(self, rows_max: int) -> Screen:
         """What to show now, with at most `rows_max` tokens."""
         now = trio.current_time()
@@ -130,7 +135,7 @@ class Watch:
             feeds=tuple(self.service.feed_statuses()),
             states=self.service.states(),
             restarts=statistics.restarts.total(),
-            messages_per_second=self._rate(now, statistics.frames),
+            messages_per_second=self._rate(now, messages(statistics)),
             rows=tuple(self._row(token) for token in self._pick(now, rows_max)),
             news=tuple(self.news),
         )
@@ -140,12 +145,12 @@ class Watch:
             (event for event in events if not isinstance(event, BookUpdated)), self.names
         )
 
-    def _rate(self, now: float, frames: int) -> float:
-        self._frames.append((now, frames))
-        while self._frames[0][0] < now - RATE_WINDOW_SECONDS and len(self._frames) > 2:
-            self._frames.popleft()
-        since, before = self._frames[0]
-        return (frames - before) / (now - since) if now > since else 0.0
+    def _rate(self, now: float, number: int) -> float:
+        self._messages.append((now, number))
+        while self._messages[0][0] < now - RATE_WINDOW_SECONDS and len(self._messages) > 2:
+            self._messages.popleft()
+        since, before = self._messages[0]
+        return (number - before) / (now - since) if now > since else 0.0
 
     def _pick(self, now: float, rows_max: int) -> Sequence[str]:
         tokens = self.service.tokens
@@ -182,6 +187,16 @@ class Watch:
             if activity is None
             else (self.clock_ns() - activity.last_update_ns) / 1e9,
         )
+
+
+def messages(statistics: Statistics) -> int:
+    """What the exchange has said so far of its markets, readable or not; PONG says nothing.
+
+    A frame that holds many events, like the first one, is so many messages.
+    """
+    return (
+        statistics.events.total() + statistics.unknown_events.total() + statistics.unreadable_frames
+    )
 
 
 def states_text(states: Mapping[str, int]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from itertools import pairwise
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -139,6 +140,32 @@ def test_it_fits_any_terminal(width: int, height: int, tokens: int, news: int) -
     assert all(sum(segment.cell_length for segment in line) <= width for line in lines)
     hint = "".join(segment.text for segment in lines[-1])
     assert hint == HINT if width >= len(HINT) else hint == HINT[: width - 1] + "…"
+
+
+NOTICE = (
+    "the tokens were not checked, https://clob.polymarket.com/books: all attempts to connect to "
+    "clob.polymarket.com:443 failed; going on without "
+    "(`python -m polyactors demo` needs no network)"
+)
+
+
+@pytest.mark.parametrize("width", [60, 80, 110, 140])
+def test_long_news_go_on_in_the_next_line(width: int) -> None:
+    shown = attrs.evolve(screen(), news=(News(0, "before", Tone.PLAIN), News(0, NOTICE, Tone.BAD)))
+    lines = picture(shown, width)
+    start = next(index for index, line in enumerate(lines) if "the tokens" in line)
+    stamp = lines[start].index("the tokens")
+    assert lines[start - 1][stamp:].strip() == "before"
+    told = [line[stamp:].strip() for line in lines[start:-1]]
+    assert " ".join(text for text in told if text) == NOTICE
+    assert all(not line[:stamp].strip() for line in lines[start + 1 : -1])
+
+
+def test_of_too_many_news_the_end_is_shown() -> None:
+    shown = attrs.evolve(screen(), news=tuple(News(0, NOTICE, Tone.BAD) for _ in range(50)))
+    lines = picture(shown, 80, 14)
+    assert lines[-2].strip().endswith("needs no network)")
+    assert lines[-1].strip() == HINT
 
 
 def test_wide_characters_count_twice() -> None:

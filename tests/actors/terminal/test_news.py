@@ -90,6 +90,18 @@ def test_a_session_that_ended_is_told_once() -> None:
     ]
 
 
+def test_a_session_that_could_not_begin_is_told_once() -> None:
+    path = "root/core/feeds/feed-0/connection"
+    down = FeedDown(time_ns=1, feed="feed-0", epoch=1, reason="dns", detail="not resolved")
+    assert told(down, restarted(path, "dns: not resolved")) == [
+        "feed-0 down: dns (not resolved)",
+        "feed-0 restarted connection",
+    ]
+    assert told(restarted(path, "crash (builtins.ValueError: no)")) == [
+        "feed-0 restarted connection: ValueError: no",
+    ]
+
+
 @pytest.mark.parametrize(
     ("event", "text", "tone"),
     [

@@ -2,9 +2,11 @@
 
 import errno
 import io
+import os
 import re
+import threading
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TextIO
 
 import pytest
@@ -17,6 +19,8 @@ from polyactors.discovery import Wanted
 from polyactors.environment import Environment
 from polyactors.events import BookUpdated, Event, FeedUp
 from polyactors.logs import LogLines
+from polyactors.parser import parse_frames
+from polyactors.protocol.codec import MarketCodec
 from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.terminal import display
@@ -24,7 +28,7 @@ from polyactors.terminal.display import Display
 from polyactors.terminal.lines import STATUS_SECONDS, run_lines
 from polyactors.terminal.live import FRAME_SECONDS, run_live
 from polyactors.terminal.output import Output
-from polyactors.terminal.screen import RANK_SECONDS, Watch
+from polyactors.terminal.screen import RANK_SECONDS, Watch, messages
 from polysupervisor import ChildSpec, Context, Intensity, Shutdown, Supervisor
 
 TOKENS = tuple(str(number) for number in range(1, 9))
@@ -187,11 +191,25 @@ async def test_messages_a_second_are_counted_over_a_window(
         desk.watch.screen(0)
         await trio.sleep(0.5)
         desk.service.statistics.frames += 50
+        desk.service.statistics.events["price_change"] += 50
     assert desk.watch.screen(0).messages_per_second == pytest.approx(100.0)
     for _ in range(8):
         await trio.sleep(0.5)
         desk.watch.screen(0)
     assert desk.watch.screen(0).messages_per_second == 0.0
+
+
+async def test_pongs_are_no_messages_and_what_cannot_be_read_is_one(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
+    desk.watch.screen(0)
+    await trio.sleep(1.0)
+    parse_frames(
+        MarketCodec(), ["PONG", "PONG", '{"event_type":"new"}', "{"], desk.service.statistics
+    )
+    desk.service.statistics.frames += 4
+    assert messages(desk.service.statistics) == 2
+    assert desk.watch.screen(0).messages_per_second == pytest.approx(2.0)
 
 
 # Plain lines
@@ -286,8 +304,10 @@ async def test_logs_are_held_back_while_the_view_has_the_terminal(
     async with running(lambda ctx: run_live(ctx, desk.watch, page, logs)):
         await trio.sleep(1.0)
         logs.write("a warning")
+        logs.tell_error("an error")
         await trio.sleep(1.0)
         assert stream.getvalue() == ""
+        assert "an error" in page.written[-1]
     assert stream.getvalue() == "a warning\n"
 
 
@@ -328,6 +348,38 @@ def test_the_view_is_live_on_a_terminal_that_can(
     chosen = Display.choose(LogLines(err), "test", plain=plain, stdout_is_data=stdout_is_data)
     assert chosen.is_live == is_live
     assert chosen.stream is (err if stdout_is_data else out)
+
+
+def test_a_closed_standard_output_is_told_once_and_shows_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    number = os.open(os.devnull, os.O_RDONLY)
+    with open(number, "w", encoding="utf-8") as closed:
+        monkeypatch.setattr("sys.stdout", closed)
+        chosen = Display.choose(LogLines(io.StringIO()), "test", plain=False, stdout_is_data=False)
+        chosen.say("said to nobody")
+        monkeypatch.undo()
+    assert not chosen.is_live
+    assert capsys.readouterr().err == "polyactors: standard output is closed, so nothing is shown\n"
+
+
+def test_the_last_line_does_not_wait_for_a_reader_who_never_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("polyactors.terminal.display.RESTORE_SECONDS_MAX", 0.05)
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    with suppress(BlockingIOError):
+        while os.write(writing, b"x" * 4096):
+            pass
+    os.set_blocking(writing, True)
+    rescue = threading.Timer(5.0, lambda: os.read(reading, 2**20))  # of a test that would hang
+    rescue.start()
+    with open(writing, "w", encoding="utf-8") as stuck:
+        Display(stuck, False, LogLines(io.StringIO()), "test").say("the end")
+        assert rescue.is_alive()
+        rescue.cancel()
+    os.close(reading)
 
 
 @pytest.mark.parametrize("is_live", [True, False])

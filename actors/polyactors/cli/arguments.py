@@ -1,29 +1,17 @@
-"""The command line: arguments to values, values to a command, errors to exit codes.
-
-Nothing heavy is imported before a command runs, so that `--help` comes at once. Exit codes:
-0 clean, 2 usage or configuration, 3 a replay found a desync, 70 the root supervisor gave up,
-130 a second signal.
-"""
+"""The arguments: which commands there are, their options and help, and a line's values."""
 
 import argparse
-import errno
-import os
-import sys
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NoReturn, cast
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from attrs import frozen
 
 from polyactors import __version__, options
 from polyactors.errors import UsageError
-from polyactors.options import Option, collect
-from polyactors.terminal.pipes import silence
-from polyactors.terminal.text import printable
-
-EXIT_CLEAN = 0
-EXIT_USAGE = 2
-EXIT_INTERRUPTED = 130
+from polyactors.option import Option
+from polyactors.options import collect
+from polyactors.terminal.pipes import say
 
 PRECEDENCE = """\
 Every option can also be set in the environment: POLYACTORS_LOG_LEVEL=info for
@@ -38,8 +26,8 @@ tokens and markets for --token and --market, which are lists:
   events = "events.jsonl"
 """
 EXIT_CODES = """\
-Exit codes: 0 clean, 2 usage or configuration, 3 a replay found a desync, 70 gave up,
-130 second signal."""
+Exit codes: 0 clean, 2 usage, configuration or a full standard output, 3 a replay found a
+desync, 70 gave up, 74 the file of --events is incomplete, 130 second signal or interrupted."""
 
 
 @frozen
@@ -117,6 +105,10 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message.removeprefix('argument ')}; see `{self.prog} --help`")
 
+    def _print_message(self, message: str, file: object = None) -> None:
+        # Help and version, the only ones; argparse itself would not say that it failed.
+        say(message.removesuffix("\n"))
+
 
 def make_parser(command: Command) -> argparse.ArgumentParser:
     """The parser of one sub-command; values stay text, what is not given is absent."""
@@ -193,60 +185,3 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
     files = given.pop("files", None)
     values = collect(command.options, given)
     return command.name, values if files is None else values | {"files": files}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command and return the exit code; a user's mistake is one line on standard error."""
-    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison] # closed by the caller
-        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - for good
-    try:
-        code = _run(sys.argv[1:] if argv is None else argv)
-        sys.stdout.flush()
-    except SystemExit as request:  # --help and --version
-        return _flushed(request.code if isinstance(request.code, int) else EXIT_CLEAN)
-    except BaseException as error:
-        return _explain(error)
-    return code
-
-
-def _run(argv: Sequence[str]) -> int:
-    name, values = parse(argv)
-    from polyactors import run  # only now: it brings Trio and all the rest
-
-    return run.COMMANDS[name](values)
-
-
-def _flushed(code: int) -> int:
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        silence(sys.stdout)
-    return code
-
-
-def _explain(error: BaseException) -> int:
-    """Exit code of an error that ended a command; what is no user's mistake goes on."""
-    causes = list(_leaves(error))
-    if any(isinstance(cause, KeyboardInterrupt) for cause in causes):
-        return EXIT_INTERRUPTED
-    if all(isinstance(cause, BrokenPipeError) for cause in causes):
-        silence(sys.stdout)
-        return EXIT_CLEAN
-    if all(isinstance(cause, UsageError) for cause in causes):
-        print(f"polyactors: {printable(str(causes[0]))}", file=sys.stderr)
-        return EXIT_USAGE
-    if all(isinstance(cause, OSError) and cause.errno == errno.ENOSPC for cause in causes):
-        print(
-            "polyactors: no space left to write to; make room or write elsewhere", file=sys.stderr
-        )
-        return EXIT_USAGE
-    raise error
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        for member in group.exceptions:
-            yield from _leaves(member)
-    else:
-        yield error

@@ -1,0 +1,97 @@
+"""The actors of one feed and their supervisor: connection → heartbeat → parser, REST_FOR_ONE.
+
+Whatever ends a session ends the connection, and those behind it begin anew with it; a parser
+that fails does not touch the socket. The books of the feed live elsewhere (tree.py) and stay.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Any
+
+from polyactors.config import BACKOFF_SECONDS_MIN
+from polyactors.connection import run_connection
+from polyactors.errors import SessionFailed
+from polyactors.feed import Feed
+from polyactors.heartbeat import run_heartbeat
+from polyactors.messages import (
+    Abort,
+    ControlMessage,
+    Frames,
+    HeartbeatMessage,
+    Resync,
+    ShardMessage,
+)
+from polyactors.parser import MAILBOX_BATCHES, run_parser
+from polysupervisor import (
+    Address,
+    Backoff,
+    ChildSpec,
+    Intensity,
+    MailboxSpec,
+    Overflow,
+    Shutdown,
+    Strategy,
+    Supervisor,
+)
+
+FEED_SHUTDOWN = Shutdown(grace=2.0, kill=2.0)
+CONTROL_KEYS_MAX = 1024
+"""Different orders that a connection's control mailbox holds: its tokens, a PING, an Abort."""
+HEARTBEAT_MESSAGES_MAX = 64
+
+
+def make_feed(feed: Feed, shard: Callable[[], Address[ShardMessage]]) -> Supervisor:
+    """The three actors of a feed; `shard` says where its books are when its parser starts."""
+
+    def address(child: str) -> "Address[Any]":
+        return supervisor.address(child)
+
+    reconnect_seconds_max = feed.env.settings.reconnect_seconds_max
+    connection: ChildSpec[ControlMessage] = ChildSpec(
+        id="connection",
+        factory=lambda: (
+            lambda ctx: run_connection(ctx, feed, address("parser"), address("heartbeat"))
+        ),
+        backoff=Backoff(
+            min=min(BACKOFF_SECONDS_MIN, reconnect_seconds_max),
+            max=reconnect_seconds_max,
+            jitter=1.0,
+            reset_after=inf,
+        ),
+        expected=(SessionFailed,),
+        mailbox=MailboxSpec(
+            size=CONTROL_KEYS_MAX,
+            overflow=Overflow.COALESCE,
+            key=_control_key,
+            keep_on_restart=False,
+        ),
+        shutdown=FEED_SHUTDOWN,
+    )
+    heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
+        id="heartbeat",
+        factory=lambda: lambda ctx: run_heartbeat(ctx, feed, address("connection")),
+        mailbox=MailboxSpec(size=HEARTBEAT_MESSAGES_MAX, keep_on_restart=False),
+        shutdown=FEED_SHUTDOWN,
+    )
+    parse: ChildSpec[Frames] = ChildSpec(
+        id="parser",
+        factory=lambda: (
+            lambda ctx: run_parser(ctx, feed, shard(), address("heartbeat"), address("connection"))
+        ),
+        mailbox=MailboxSpec(size=MAILBOX_BATCHES, keep_on_restart=False),
+        shutdown=FEED_SHUTDOWN,
+    )
+    supervisor = Supervisor(
+        feed.id,
+        [connection, heartbeat, parse],
+        strategy=Strategy.REST_FOR_ONE,
+        intensity=Intensity(5, 60.0),
+    )
+    feed.connection_address = supervisor.address("connection")
+    return supervisor
+
+
+def _control_key(message: ControlMessage) -> object:
+    if isinstance(message, Resync):
+        return message.token
+    return type(message) if not isinstance(message, Abort) else (Abort, message.epoch)

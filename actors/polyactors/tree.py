@@ -1,0 +1,254 @@
+"""The supervision tree of a service, in one place: who is whose child, and within which limits.
+
+root                      ONE_FOR_ONE
+├ observability           dynamic, gives up: what watches can never hurt what works
+│ ├ observer              the runtime's events into the stream
+│ ├ lookout               feeds that cannot connect, into the log
+│ └ …                     sinks given by the caller (the events file)
+├ core                    REST_FOR_ONE
+│ ├ books                 ONE_FOR_ONE: one book shard per feed; outlives every reconnect
+│ ├ feeds                 dynamic, limits per child; each feed-k REST_FOR_ONE:
+│ │ └ feed-k              connection → heartbeat → parser (feed_tree.py)
+│ ├ snapshots             REST books for what the WebSocket never delivered
+│ └ discovery             only when Gamma must still be asked
+└ …                       the caller's last child (the terminal): first to stop
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from random import Random
+from typing import Any
+
+import trio
+
+from polyactors.books import MAILBOX_BATCHES, run_shard
+from polyactors.config import (
+    DISCOVERY_SECONDS_MAX,
+    FEED_GAVE_UP_RETRY_SECONDS,
+    FEED_GAVE_UP_RETRY_SECONDS_MAX,
+)
+from polyactors.environment import Environment
+from polyactors.errors import RestFailed
+from polyactors.events import FeedDown, FeedUp
+from polyactors.feed import Feed
+from polyactors.feed_tree import FEED_SHUTDOWN, make_feed
+from polyactors.messages import FetchBook, ShardMessage
+from polyactors.observer import LOOKOUT_EVENTS_MAX, Outages, run_lookout, run_observer
+from polyactors.rest import RestClient
+from polyactors.snapshots import run_snapshots
+from polysupervisor import (
+    Address,
+    Backoff,
+    ChildSpec,
+    Context,
+    DynamicSupervisor,
+    EventBus,
+    Intensity,
+    MailboxSpec,
+    NotRunning,
+    Overflow,
+    Restart,
+    Shutdown,
+    Strategy,
+    Supervisor,
+    SupervisorEscalation,
+)
+
+RUNTIME_EVENTS_MAX = 4096
+SNAPSHOT_QUESTIONS_MAX = 100_000
+AT_ONCE = Shutdown(grace=0.0)
+MAY_GIVE_UP = Intensity(5, 60.0, scope="child", on_exhausted="give_up")
+
+
+class Tree:
+    """The tree of one service, and where its actors are reached while they come and go."""
+
+    def __init__(
+        self,
+        env: Environment,
+        rest: RestClient,
+        feeds: Sequence[Feed],
+        *,
+        sinks: Sequence[ChildSpec[object]],
+        discover: Callable[[Context[object]], Awaitable[None]] | None,
+        last: ChildSpec[object] | None,
+        rng: Random | None,
+    ) -> None:
+        """`feeds` is the service's own list: what is added to it starts with `grow`."""
+        self._env = env
+        self._rest = rest
+        self._feeds = feeds
+        self._sinks = sinks
+        self._discover = discover
+        self._books: Supervisor | None = None
+        self._feeds_supervisor: Supervisor | None = None
+        self._snapshots: Address[FetchBook] | None = None
+        self._shards: dict[str, Address[ShardMessage]] = {}
+        """By feed."""
+        self._growing = trio.Lock()
+        bus = EventBus()
+        self._runtime_events = bus.subscribe(RUNTIME_EVENTS_MAX)
+        children: list[ChildSpec[object] | Supervisor] = [
+            self._make_observability(),
+            ChildSpec(id="core", factory=self._make_core, shutdown=Shutdown(grace=20.0)),
+        ]
+        if last is not None:
+            children.append(last)
+        self.root = _Root(env, children, rng, bus)
+
+    async def grow(self) -> None:
+        """Start what was added to `feeds`. Safe to repeat after an error or a cancellation.
+
+        Raises NotRunning before the core has started and while it stops.
+        """
+        async with self._growing:
+            for feed in list(self._feeds):
+                # Looked up at every turn: the core may have been restarted by now.
+                if self._books is None or self._feeds_supervisor is None:
+                    raise NotRunning("the service has not started")
+                if not _has(self._books, _shard_id(feed)):
+                    await self._books.start_child(self._shard_spec(feed))
+                self._shards[feed.id] = self._books.address(_shard_id(feed))
+                if not _has(self._feeds_supervisor, feed.id):
+                    await self._feeds_supervisor.start_child(self._feed_spec(feed))
+
+    # --- what watches ---------------------------------------------------------------------
+
+    def _make_observability(self) -> Supervisor:
+        news = self._env.hub.subscribe(LOOKOUT_EVENTS_MAX, kinds=(FeedUp, FeedDown))
+        outages = Outages()
+        watchers: list[ChildSpec[object]] = [
+            ChildSpec(
+                id="observer",
+                factory=lambda: (
+                    lambda ctx: run_observer(
+                        ctx, self._runtime_events, self._env, self._feed_gave_up
+                    )
+                ),
+                shutdown=AT_ONCE,
+            ),
+            ChildSpec(
+                id="lookout",
+                factory=lambda: lambda ctx: run_lookout(ctx, news, outages),
+                shutdown=AT_ONCE,
+            ),
+        ]
+        return DynamicSupervisor("observability", [*watchers, *self._sinks], intensity=MAY_GIVE_UP)
+
+    def _feed_gave_up(self, feed_id: str) -> None:
+        for feed in self._feeds:
+            if feed.id == feed_id:
+                feed.gave_up()
+
+    # --- the core -------------------------------------------------------------------------
+
+    def _make_core(self) -> Supervisor:
+        children: list[ChildSpec[Any] | Supervisor] = [
+            ChildSpec(id="books", factory=self._make_books),
+            ChildSpec(id="feeds", factory=self._make_feeds, shutdown=Shutdown(grace=15.0)),
+            ChildSpec[FetchBook](
+                id="snapshots",
+                factory=lambda: lambda ctx: run_snapshots(ctx, self._rest, self._shards),
+                mailbox=MailboxSpec(
+                    size=SNAPSHOT_QUESTIONS_MAX,
+                    overflow=Overflow.COALESCE,
+                    key=lambda ask: (ask.feed, ask.token),
+                ),
+                backoff=Backoff(),
+                shutdown=AT_ONCE,
+            ),
+        ]
+        if self._discover is not None:
+            discover = self._discover
+            children.append(
+                ChildSpec(
+                    id="discovery",
+                    factory=lambda: discover,
+                    restart=Restart.TRANSIENT,
+                    backoff=Backoff(min=1.0, max=DISCOVERY_SECONDS_MAX),
+                    expected=(RestFailed,),
+                    shutdown=AT_ONCE,
+                )
+            )
+        core = Supervisor(
+            "core", children, strategy=Strategy.REST_FOR_ONE, intensity=Intensity(3, 120.0)
+        )
+        self._snapshots = core.address("snapshots")
+        return core
+
+    def _make_books(self) -> Supervisor:
+        self._books = Supervisor(
+            "books",
+            [self._shard_spec(feed) for feed in self._feeds],
+            strategy=Strategy.ONE_FOR_ONE,
+            intensity=Intensity(5, 60.0),
+        )
+        for feed in self._feeds:
+            self._shards[feed.id] = self._books.address(_shard_id(feed))
+        return self._books
+
+    def _make_feeds(self) -> Supervisor:
+        self._feeds_supervisor = DynamicSupervisor(
+            "feeds", [self._feed_spec(feed) for feed in self._feeds], intensity=MAY_GIVE_UP
+        )
+        return self._feeds_supervisor
+
+    # --- one feed -------------------------------------------------------------------------
+
+    def _shard_spec(self, feed: Feed) -> "ChildSpec[ShardMessage]":
+        return ChildSpec(
+            id=_shard_id(feed),
+            factory=lambda: lambda ctx: run_shard(ctx, feed, lambda: self._snapshots),
+            backoff=Backoff(min=0.1, max=5.0, first_immediate=True),
+            mailbox=MailboxSpec(size=MAILBOX_BATCHES),
+            shutdown=FEED_SHUTDOWN,
+        )
+
+    def _feed_spec(self, feed: Feed) -> "ChildSpec[object]":
+        # A feed that exhausts its intensity has a bug or very bad luck; it is tried again, but
+        # rarely, and the rest of the service goes on.
+        return ChildSpec(
+            id=feed.id,
+            factory=lambda: make_feed(feed, lambda: self._shards[feed.id]),
+            backoff=Backoff(
+                min=FEED_GAVE_UP_RETRY_SECONDS,
+                max=FEED_GAVE_UP_RETRY_SECONDS_MAX,
+                jitter=0.0,
+                reset_after=FEED_GAVE_UP_RETRY_SECONDS_MAX,
+            ),
+            expected=(SupervisorEscalation,),
+            shutdown=Shutdown(grace=10.0),
+        )
+
+
+def _shard_id(feed: Feed) -> str:
+    return feed.id.replace("feed", "shard")
+
+
+def _has(supervisor: Supervisor, child: str) -> bool:
+    return any(info.id == child for info in supervisor.children())
+
+
+class _Root(Supervisor):
+    """The root: a stop, whoever orders it (a signal, too), is the stop of the whole service."""
+
+    def __init__(
+        self,
+        env: Environment,
+        children: Sequence[ChildSpec[Any] | Supervisor],
+        rng: Random | None,
+        events: EventBus,
+    ) -> None:
+        super().__init__(
+            "root",
+            children,
+            strategy=Strategy.ONE_FOR_ONE,
+            intensity=Intensity(3, 300.0),
+            rng=rng,
+            events=events,
+        )
+        self._env = env
+
+    def stop(self) -> None:
+        """Begin the ordered stop; from now on what goes down is no failure."""
+        self._env.is_stopping = True
+        super().stop()
