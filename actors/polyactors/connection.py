@@ -30,6 +30,7 @@ from polyactors.messages import (
     SendPing,
     SessionOpened,
 )
+from polyactors.parser import note_unreadable
 from polyactors.protocol.subscription import PING, resubscribe_frames, subscribe_frames
 from polyactors.transport import WebSocket, connect_websocket, market_target
 from polysupervisor import Address, Context
@@ -81,15 +82,18 @@ class _Session:
                     began = True
                     self._env.statistics.connects += 1
                     try:
-                        websocket = await self._open(reader_nursery)
-                        self._feed.session_up(self._epoch)
-                        await self._heartbeat.send(SessionOpened(self._epoch))
+                        websocket = await self._connect(reader_nursery)
+                        await self._subscribe(websocket)
                     except SessionFailed as failure:
                         self._fail(failure, nursery.cancel_scope)
-                    except trio.BrokenResourceError:
-                        pass  # the heartbeat was stopped already: _watch_stop ends us
                     else:
-                        for work in (self._receive, self._control, self._grow_stable):
+                        self._feed.session_up(self._epoch)
+                        for work in (
+                            self._announce,
+                            self._receive,
+                            self._control,
+                            self._grow_stable,
+                        ):
                             nursery.start_soon(self._guard, work, websocket, nursery.cancel_scope)
                 if self._failure is not None:
                     reason, detail = self._failure.reason, self._failure.detail
@@ -99,6 +103,9 @@ class _Session:
                 reason, detail = STOPPING, ""
                 raise
             finally:
+                if websocket is not None and (unreadable := websocket.unreadable) is not None:
+                    self._env.statistics.frames += 1
+                    note_unreadable(unreadable, self._env.statistics)
                 if began:
                     self._env.gate.end(self._epoch)
                     self._feed.session_down(self._epoch, reason, detail)
@@ -126,17 +133,17 @@ class _Session:
         except SessionFailed as failure:
             self._fail(failure, scope)
         except (trio.EndOfChannel, trio.BrokenResourceError):
-            # A stop is under way: the control mailbox has ended, or the parser, which is
-            # stopped first, takes no more frames. _watch_stop ends us.
+            # A stop is under way: the control mailbox has ended, or the parser and heartbeat,
+            # which are stopped first, take no more. _watch_stop ends us.
             pass
 
     async def _watch_stop(self, scope: trio.CancelScope) -> None:
         await self._ctx.stop_requested.wait()
         scope.cancel(reason="stop requested")
 
-    async def _open(self, reader_nursery: trio.Nursery) -> WebSocket:
+    async def _connect(self, reader_nursery: trio.Nursery) -> WebSocket:
         settings = self._env.settings
-        websocket = await connect_websocket(
+        return await connect_websocket(
             reader_nursery,
             self._env.network,
             market_target(settings.ws_url),
@@ -144,17 +151,18 @@ class _Session:
             send_timeout_seconds=settings.send_timeout_seconds,
             frame_bytes_max=settings.frame_bytes_max,
         )
-        try:
-            for frame in subscribe_frames(
-                self._feed.tokens,
-                ids_per_frame=settings.ids_per_frame,
-                custom_features=settings.custom_features,
-            ):
-                await websocket.send(frame)
-        except BaseException:
-            await websocket.aclose(politely=False)
-            raise
-        return websocket
+
+    async def _subscribe(self, websocket: WebSocket) -> None:
+        settings = self._env.settings
+        for frame in subscribe_frames(
+            self._feed.tokens,
+            ids_per_frame=settings.ids_per_frame,
+            custom_features=settings.custom_features,
+        ):
+            await websocket.send(frame)
+
+    async def _announce(self, _: WebSocket) -> None:
+        await self._heartbeat.send(SessionOpened(self._epoch))
 
     async def _receive(self, websocket: WebSocket) -> None:
         statistics = self._env.statistics

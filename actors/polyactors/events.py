@@ -78,7 +78,8 @@ class TrustChanged:
     type: ClassVar[str] = "trust_changed"
     time_ns: int
     token: str
-    market: str
+    market: str | None
+    """None until the exchange has named it: a subscription knows only the token."""
     epoch: int | None
     state: TrustState
     previous: TrustState

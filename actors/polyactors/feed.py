@@ -15,7 +15,7 @@ from polyactors.book.orderbook import OrderBook
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import StaleReason, Trust, TrustState
 from polyactors.environment import Environment
-from polyactors.events import Event, FeedDown, FeedUp
+from polyactors.events import Event, FeedDown, FeedUp, Gap
 from polyactors.messages import ControlMessage
 from polysupervisor import Address
 
@@ -52,6 +52,11 @@ class Feed:
         frames unnoticed when the parser's mailbox is emptied at a restart."""
         self.down_reason: str | None = None
         """Why the last session ended; None while one is live or none was tried."""
+        self._lost: StaleReason | None = None
+        """What the books turned STALE by when the last session that was up ended; None before
+        the first such end. What happened from then to the next session was not seen."""
+        self.markets: dict[str, str] = {}
+        """Condition id by token, of those whose market the exchange has named."""
         self.messages = 0
         """Frames parsed since the service began."""
         self.shard: BookShard | None = None
@@ -67,11 +72,20 @@ class Feed:
         self.session_since_seconds = self.last_data_seconds = now
         self.first_data, self.beyond_first_dump = trio.Event(), trio.Event()
         self.down_reason = None
-        self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
+        time_ns = self.env.clock_ns()
+        events: list[Event] = [FeedUp(time_ns=time_ns, feed=self.id, epoch=epoch)]
+        if self._lost is not None:
+            events.append(
+                Gap(time_ns=time_ns, feed=self.id, epoch=epoch, token=None, reason=self._lost)
+            )
+        self._publish(events)
         self._tell_shard(lambda shard: shard.session_up(epoch, now))
 
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
         """The session ended, or its connect failed: its books are stale from this moment."""
+        stale = StaleReason.FEED_STALLED if reason == "feed_stalled" else StaleReason.DISCONNECTED
+        if self.epoch is not None:
+            self._lost = stale
         self.epoch = None
         self.down_since_seconds = trio.current_time()
         self.down_reason = reason
@@ -81,7 +95,6 @@ class Feed:
         self._publish([down])
         if self.env.is_stopping:
             return  # the service ends: the last states of its books stand
-        stale = StaleReason.FEED_STALLED if reason == "feed_stalled" else StaleReason.DISCONNECTED
         now = trio.current_time()
         self._tell_shard(lambda shard: shard.session_down(stale, now))
 

@@ -50,7 +50,7 @@ class Journal:
             TrustChanged(
                 time_ns=self._clock_ns(),
                 token=state.token,
-                market=state.market,
+                market=state.market or None,
                 epoch=self._feed.last_epoch,
                 state=new,
                 previous=before.state,

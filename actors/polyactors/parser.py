@@ -60,6 +60,12 @@ def _log_unreadable(_: int, found: Unreadable) -> None:
     log.warning("unreadable frame", why=found.why, excerpt=found.excerpt)
 
 
+def note_unreadable(found: Unreadable, statistics: Statistics) -> None:
+    """Log and count a frame that ended its session, and so never came to a parser."""
+    _log_unreadable(0, found)
+    _count_unreadable((found,), statistics)
+
+
 async def run_parser(
     ctx: Context[Frames],
     feed: Feed,
@@ -154,12 +160,17 @@ def _count_unknown(decoded: Decoded, statistics: Statistics) -> None:
         count_name(statistics.unknown_fields, name)
 
 
-def _lose(found: tuple[Unreadable, ...], statistics: Statistics) -> list[Missed]:
+def _count_unreadable(found: tuple[Unreadable, ...], statistics: Statistics) -> None:
+    """Count one frame; `found` is all in it that cannot be read."""
     statistics.unreadable_frames += 1
+    statistics.unreadable_samples.extend(item.excerpt for item in found)
+
+
+def _lose(found: tuple[Unreadable, ...], statistics: Statistics) -> list[Missed]:
+    _count_unreadable(found, statistics)
     named: dict[str, None] = {}
     touches_all = False
     for item in found:
-        statistics.unreadable_samples.append(item.excerpt)
         named.update(dict.fromkeys(item.tokens))
         touches_all = touches_all or not item.tokens
     return [Missed(() if touches_all else tuple(named), StaleReason.PARSE_FAILURE)]

@@ -68,7 +68,7 @@ class BookShard:
         self._hash_every_group = hash_every_group
         self._quiet_seconds = quiet_seconds
         self._first_book_seconds = feed.env.settings.first_book_deadline_seconds
-        self.books = {token: TokenBook(token) for token in feed.tokens}
+        self.books = {token: TokenBook(token, feed.markets.get(token, "")) for token in feed.tokens}
         self._pending: dict[str, TokenBook] = {}
         """Tokens with a due time: those that are on their way to a book."""
         self._open_groups: dict[str, TokenBook] = {}
@@ -195,7 +195,7 @@ class BookShard:
                 if not self._adopt_any_token:
                     self._statistics.foreign_events += 1
                     continue
-                state = self._follow(change.token, now)
+                state = self._follow(change.token, event.market, now)
             if state.splice is not None:
                 if state.splice.held:
                     touched[state.token] = state  # held changes settle now, one way or another
@@ -213,7 +213,7 @@ class BookShard:
                     self._pending[state.token] = state
                 state.buffer.add(event.timestamp_ms, change)
             if not state.market:
-                state.market = event.market
+                self._learn_market(state, event.market)
         for state in touched.values():
             if self._feed.trust[state.token].state is TrustState.LIVE:
                 self._journal.update(state, "delta", is_behind=is_behind)
@@ -254,7 +254,8 @@ class BookShard:
             if not self._adopt_any_token:
                 self._statistics.foreign_events += 1
                 return
-            state = self._follow(event.token, now)
+            state = self._follow(event.token, event.market, now)
+        self._learn_market(state, event.market)
         if event.tick_size is not None:
             state.dumps_state_tick_size = True
         elif state.step is Step.REDRIVEN and state.dumps_state_tick_size:
@@ -282,8 +283,8 @@ class BookShard:
 
     def _adopt(self, state: TokenBook, snapshot: BookSnapshot, cause: Cause, now: float) -> None:
         """Replace the book by a whole one; it is LIVE from here on."""
+        self._learn_market(state, snapshot.market)
         if snapshot.market and snapshot.market != state.book.market:
-            state.market = snapshot.market
             state.book = OrderBook(state.token, snapshot.market)
         state.book.replace(snapshot.bids, snapshot.asks)
         state.group.adopt(snapshot.hash, snapshot.timestamp_ms)
@@ -300,8 +301,16 @@ class BookShard:
             self._journal.trust(state, TrustState.LIVE, now)
             state.live_since_seconds = now
 
+    def _learn_market(self, state: TokenBook, market: str) -> None:
+        if market and market != state.market:
+            # The feed keeps it: the next incarnation shall know it from its first word on.
+            state.market = self._feed.markets[state.token] = market
+
     def _trade(self, event: LastTradePrice) -> None:
-        if event.token not in self.books and not self._adopt_any_token:
+        state = self.books.get(event.token)
+        if state is not None:
+            self._learn_market(state, event.market)
+        elif not self._adopt_any_token:
             self._statistics.foreign_events += 1
             return
         # Three decimals, whatever the tick: that is how the exchange hashes it.
@@ -314,6 +323,7 @@ class BookShard:
         if state is None:
             self._statistics.foreign_events += 1
             return
+        self._learn_market(state, event.market)
         # The step that is under way was hashed with the tick before.
         if state.group.is_open:
             state.next_tick_size = str(event.new)
@@ -464,9 +474,9 @@ class BookShard:
         state.buffer.clear()
         self._pending.pop(state.token, None)
 
-    def _follow(self, token: str, now: float) -> TokenBook:
+    def _follow(self, token: str, market: str, now: float) -> TokenBook:
         """A replay meets a token for the first time."""
-        state = self.books[token] = TokenBook(token)
+        state = self.books[token] = TokenBook(token, market)
         self._feed.follow(token)
         self._journal.trust(state, TrustState.SYNCING, now)
         return state

@@ -36,9 +36,9 @@ class TokenBook:
         "next_tick_size", "splice", "step", "token", "why",
     )  # fmt: skip
 
-    def __init__(self, token: str) -> None:
+    def __init__(self, token: str, market: str = "") -> None:
         self.token = token
-        self.market = ""
+        self.market = market
         """Condition id; "" until the exchange has named it."""
         self.book = OrderBook(token, "")
         self.group = HashGroup()

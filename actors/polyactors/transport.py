@@ -4,11 +4,12 @@ Everything that the service opens comes through a `Network`, so that the whole s
 over in-memory streams on virtual time as well as over TCP and TLS. Every error of sockets,
 TLS and WebSockets is mapped here, once, to `SessionFailed` with the reason of `feed_down`.
 
-This is the one module that touches private names of trio-websocket (0.12): its `_reader_task`
-and `_open_handshake`, because `wrap_client_stream` waits for ever when the server hangs up in
-the middle of the handshake, its `_reject_status`, because it tells of a refusal only after the
-end of a body that may never come, and its `_recv_channel`, because one wake-up shall take all
-that has arrived. tests/actors/test_transport.py fails loudly when they change.
+This is the one module that touches private names of trio-websocket (0.12; framing.py does so
+with wsproto): its `_reader_task` and `_open_handshake`, because `wrap_client_stream` waits for
+ever when the server hangs up in the middle of the handshake, its `_reject_status`, because it
+tells of a refusal only after the end of a body that may never come, and its `_recv_channel`,
+because one wake-up shall take all that has arrived. tests/actors/test_transport.py fails loudly
+when they change.
 """
 
 import socket
@@ -20,10 +21,12 @@ from urllib.parse import urlsplit
 import trio
 from attrs import frozen
 from trio_websocket import ConnectionClosed, WebSocketConnection
-from wsproto import ConnectionType, WSConnection
+from wsproto.frame_protocol import CloseReason
 from wsproto.utilities import RemoteProtocolError
 
 from polyactors.errors import SessionFailed, UsageError
+from polyactors.framing import Framing
+from polyactors.protocol.events import Unreadable
 
 if TYPE_CHECKING:
     import httpx2
@@ -34,8 +37,6 @@ FRAMES_BUFFERED_MAX = 256
 """Frames that trio-websocket may hold for us; past that the socket is not read."""
 FRAMES_PER_BATCH_MAX = 1024
 RECEIVE_BYTES = 65536
-ABNORMAL_CLOSURE = 1006
-"""Never sent: it says that the TCP connection ended without a close frame (RFC 6455 7.1.5)."""
 
 StreamOpener = Callable[[str, int, bool], Awaitable[trio.abc.Stream]]
 """(host, port, tls) -> a connected stream. Raises OSError, ssl.SSLError, SessionFailed."""
@@ -120,11 +121,13 @@ class WebSocket:
     def __init__(
         self,
         connection: WebSocketConnection,
+        framing: Framing,
         stream: trio.abc.Stream,
         *,
         send_timeout_seconds: float,
     ) -> None:
         self._connection = connection
+        self._framing = framing
         self._stream = stream
         self._send_timeout_seconds = send_timeout_seconds
         self._reader_error: Exception | None = None
@@ -186,6 +189,8 @@ class WebSocket:
         except ConnectionClosed:
             raise self._failure() from None
         except trio.TooSlowError:
+            if self._connection.closed is not None:
+                raise self._failure() from None  # it had ended before, and says more
             raise SessionFailed(
                 "reset", f"nothing could be sent for {self._send_timeout_seconds:g} s"
             ) from None
@@ -209,6 +214,15 @@ class WebSocket:
             return None
         return SessionFailed(f"handshake_{status}", f"the server refused with HTTP {status}")
 
+    @property
+    def unreadable(self) -> Unreadable | None:
+        """The frame that ended the open connection by being unreadable or too large, if one did."""
+        framing, closed = self._framing, self._connection.closed
+        why = framing.breach
+        if why is None and framing.close_frame is None and closed is not None:
+            why = closed.reason if closed.code == CloseReason.MESSAGE_TOO_BIG else None
+        return None if why is None else Unreadable(why, framing.head.decode(errors="replace"))
+
     def _failure(self) -> SessionFailed:
         refusal = self.refusal()
         if refusal is not None:
@@ -218,11 +232,17 @@ class WebSocket:
             chain = _chain(self._reader_error)
             why = next((e for e in chain if isinstance(e, RemoteProtocolError)), chain[0])
             return SessionFailed("unreadable", f"not the WebSocket protocol: {why}")
+        sent = self._framing.close_frame
+        if sent is not None:
+            return SessionFailed(f"closed_{sent.code}", sent.reason)
+        if self._framing.breach is not None:
+            return SessionFailed("unreadable", self._framing.breach)
         closed = self._connection.closed
         if closed is None:
             return SessionFailed("unreadable", "the server broke the WebSocket protocol")
-        if closed.code == ABNORMAL_CLOSURE:
+        if closed.code == CloseReason.ABNORMAL_CLOSURE:
             return SessionFailed("reset", "the connection ended without a close frame")
+        # A close frame without a code is 1005; 1009 is what we close by on a frame too large.
         return SessionFailed(f"closed_{closed.code}", closed.reason or "")
 
 
@@ -244,16 +264,19 @@ async def connect_websocket(
     try:
         with trio.fail_after(connect_timeout_seconds):
             stream = await _open(network, target)
+            framing = Framing()
             connection = WebSocketConnection(
                 stream,  # type: ignore[arg-type,unused-ignore] # any trio stream will do
-                WSConnection(ConnectionType.CLIENT),
+                framing,
                 host=target.host_header,
                 path=target.resource,
                 message_queue_size=FRAMES_BUFFERED_MAX,
                 max_message_size=frame_bytes_max,
                 receive_buffer_size=RECEIVE_BYTES,
             )
-            websocket = WebSocket(connection, stream, send_timeout_seconds=send_timeout_seconds)
+            websocket = WebSocket(
+                connection, framing, stream, send_timeout_seconds=send_timeout_seconds
+            )
             try:
                 await websocket.start(nursery)
             except BaseException:

@@ -1,4 +1,4 @@
-"""A market server that does what a script says, and a service that runs against it.
+"""A market server that does what a script says.
 
 The script is a list of acts, one for each connection that the service opens; the last one is
 played for all that follow. An act gets the `Visit`: it may upgrade and speak WebSocket, or
@@ -8,30 +8,19 @@ Everything runs over in-memory streams, so on the virtual time of `autojump_cloc
 
 import json
 import re
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
-from random import Random
-from typing import Any, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any
 
 import httpx2
 import trio
 import trio.testing
 import trio_websocket
-from attrs import evolve
 from wsproto.utilities import generate_accept_token
 
 from polyactors.book.integrity import book_hash
 from polyactors.book.numbers import PRICE_ONE, Side, parse_units, to_text
 from polyactors.book.orderbook import OrderBook
-from polyactors.book.trust import StaleReason, TrustState
 from polyactors.config import Settings
-from polyactors.discovery import Wanted
-from polyactors.environment import Environment
-from polyactors.events import Event, FeedDown, FeedUp, TrustChanged
-from polyactors.rest import RestClient
-from polyactors.service import Service
-from polyactors.stream import Subscription
-from polyactors.transport import Network
 
 MARKET = "0x" + "ab" * 32
 YES, NO = "1111", "2222"
@@ -40,6 +29,7 @@ SETTINGS = Settings(ws_url="ws://market.test/ws", clob_url="http://clob.test")
 
 Act = Callable[["Visit"], Awaitable[None]]
 Rest = Callable[[httpx2.Request], Coroutine[None, None, httpx2.Response]]
+Pair = Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]]
 
 
 class Books:
@@ -214,9 +204,7 @@ class ScriptedServer:
         nursery: trio.Nursery,
         *acts: Act,
         tokens: Sequence[str] = (YES, NO),
-        make_pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] = (
-            trio.testing.memory_stream_pair
-        ),
+        make_pair: Pair = trio.testing.memory_stream_pair,
         open_seconds: float = 0.0,
     ) -> None:
         """`open_seconds`: how long a stream takes to open."""
@@ -265,16 +253,20 @@ def serve(
     tick_seconds: float | None = 1.0,
     pong: bool = True,
     withheld: Iterable[str] = (),
+    beside: Act | None = None,
     then: Act | None = None,
 ) -> Act:
     """A good server: 1008 for a first frame that is no subscription, books, PONGs, changes.
 
     After `seconds` it hangs up, or goes on with the act `then`. `tick_seconds` is the time
     between two changes of every token, None for no changes. The books of `withheld` never come.
+    `beside` is played at the same time, from the first moment on.
     """
     kept_back = frozenset(withheld)
 
     async def act(visit: Visit) -> None:
+        if beside is not None:
+            visit.nursery.start_soon(beside, visit)
         with trio.move_on_after(float("inf") if seconds is None else seconds):
             await visit.upgrade()
             async with trio.open_nursery() as nursery:
@@ -286,6 +278,23 @@ def serve(
             await then(visit)
 
     return act
+
+
+def saying(
+    *frames: object, at_seconds: float = 5.25, every_seconds: float = 0.0, **serving: Any
+) -> Act:
+    """A good server that says these things after a while, between two of its changes.
+
+    A function is called with the exchange's books for what to say. `serving`: as for `serve`.
+    """
+
+    async def speak(visit: Visit) -> None:
+        await trio.sleep(at_seconds)
+        for frame in frames:
+            await visit.send(frame(visit.server.books) if callable(frame) else frame)
+            await trio.sleep(every_seconds)
+
+    return serve(beside=speak, **serving)
 
 
 async def _answer(visit: Visit, pong: bool, withheld: frozenset[str]) -> None:
@@ -409,105 +418,3 @@ def frame_bytes(
     else:
         head += bytes([mask_bit | 127]) + len(payload).to_bytes(8, "big")
     return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
-
-
-class MostJitter(Random):
-    """Draws the longest delay each time: a backoff without luck, and so without chance."""
-
-    def random(self) -> float:
-        return 1.0
-
-
-class Run:
-    """A running service and all that it has said."""
-
-    def __init__(self, service: Service, server: ScriptedServer) -> None:
-        self.service = service
-        self.server = server
-        self.events: list[Event] = []
-        self.scope = trio.CancelScope()
-        """Around the service's `run`."""
-        self.ended = trio.Event()
-        """Set when the service's `run` has returned."""
-        self._news = trio.Event()
-
-    async def collect(self, subscription: Subscription) -> None:
-        with suppress(trio.EndOfChannel):
-            while True:
-                # A batch at once: what was published together is seen together.
-                self.events += await subscription.receive_batch()
-                self._news.set()
-
-    async def until(self, condition: Callable[[], object], seconds: float = 120.0) -> None:
-        """Wait until the condition holds, which is looked at after every event."""
-        with trio.fail_after(seconds):
-            while not condition():
-                self._news = trio.Event()
-                await self._news.wait()
-
-    def of(self, kind: "type[EventT]") -> "list[EventT]":
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def downs(self) -> list[str]:
-        return [event.reason for event in self.of(FeedDown)]
-
-    @property
-    def epochs(self) -> list[int]:
-        return [event.epoch for event in self.of(FeedUp)]
-
-    def path_of(self, token: str) -> list[tuple[TrustState, StaleReason | None]]:
-        """Every trust state of a token, in order."""
-        return [(e.state, e.reason) for e in self.of(TrustChanged) if e.token == token]
-
-    def state(self, token: str = YES) -> TrustState:
-        return self.service.trust(token).state
-
-    async def all_live(self, seconds: float = 120.0) -> None:
-        await self.until(lambda: set(self.service.states()) == {"LIVE"}, seconds)
-
-    async def check_books(self) -> None:
-        """Assert that every book is the exchange's own, level by level."""
-        await trio.sleep(0.01)  # what was sent this moment has arrived
-        for token in self.service.tokens:
-            assert self.service.book(token).to_wire() == self.server.books.levels(token)
-
-
-EventT = TypeVar("EventT", bound=Event)
-
-
-async def no_rest(request: httpx2.Request) -> httpx2.Response:
-    """A REST side that cannot be reached."""
-    raise httpx2.ConnectError("no route to REST")
-
-
-@asynccontextmanager
-async def running(
-    server: ScriptedServer, *, rest: Rest = no_rest, rng: Random | None = None, **settings: Any
-) -> AsyncGenerator[Run, None]:
-    """The whole service against `server`; stopped, and its stop checked, at the block's end.
-
-    `rng` is the source of all jitter.
-    """
-    network = Network(server.open_stream, lambda: httpx2.MockTransport(rest))
-    env = Environment(
-        evolve(SETTINGS, **settings),
-        network,
-        clock_ns=lambda: CLOCK_START_NS + int(trio.current_time() * 1e9),
-    )
-    async with RestClient(env.settings, network) as client, trio.open_nursery() as nursery:
-        service = Service(Wanted(tokens=server.books.tokens), env=env, rest=client)
-        service.root._machine.rng = rng or Random(0)  # pyright: ignore[reportPrivateUsage]
-        run = Run(service, server)
-        nursery.start_soon(run.collect, service.events())
-
-        async def live(task_status: trio.TaskStatus[None]) -> None:
-            with run.scope:
-                await service.run(task_status=task_status)
-            run.ended.set()
-
-        await nursery.start(live)
-        yield run
-        service.stop()
-        with trio.fail_after(2.0):
-            await run.ended.wait()

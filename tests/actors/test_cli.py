@@ -347,9 +347,6 @@ STOP_WHILE_IMPORTING = """
 import signal, sys
 from polyactors.cli import main
 
-# A shell that runs pytest in the background lets it ignore the signal.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 class Stop:
     def find_spec(self, name, path, target=None):
         if name == {module!r}:

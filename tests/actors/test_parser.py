@@ -6,17 +6,15 @@ from typing import Any
 
 import pytest
 import trio
+from tests.actors.running import LIVE, Play, Run, crash_once, resynced
 from tests.actors.scripted_server import (
     MARKET,
     NO,
     SETTINGS,
     YES,
-    Act,
     Books,
-    Run,
-    ScriptedServer,
     Visit,
-    running,
+    saying,
     serve,
 )
 
@@ -27,32 +25,9 @@ from polyactors.feed import Feed
 from polyactors.messages import Frames, Missed, Parsed
 from polyactors.parser import UNREADABLE_PER_SESSION_MAX, parse_frames, run_parser
 from polyactors.protocol.codec import MarketCodec
-from polyactors.protocol.events import BookSnapshot, Decoded, PriceChange
+from polyactors.protocol.events import BookSnapshot, PriceChange
 from polyactors.statistics import Statistics
 from polysupervisor import ChildSpec, Context, MailboxSpec, Supervisor
-
-LIVE = [(TrustState.SYNCING, None), (TrustState.LIVE, None)]
-RESYNCED = [
-    (TrustState.STALE, StaleReason.PARSE_FAILURE),
-    (TrustState.SYNCING, None),
-    (TrustState.LIVE, None),
-]
-
-
-def saying(*frames: object, at_seconds: float = 5.25) -> Act:
-    """A good server that says these things after a while, between two of its changes."""
-
-    async def act(visit: Visit) -> None:
-        async def speak() -> None:
-            await trio.sleep(at_seconds)
-            for frame in frames:
-                await visit.send(frame)
-
-        visit.nursery.start_soon(speak)
-        await serve()(visit)
-
-    return act
-
 
 # --- the decisions, without an actor ----------------------------------------------------------
 
@@ -112,17 +87,16 @@ def test_a_bad_element_that_names_no_token_may_have_touched_all() -> None:
 
 
 async def test_a_frame_that_is_not_json_is_counted_logged_and_resyncs_every_token(
-    nursery: trio.Nursery, autojump_clock: object, caplog: pytest.LogCaptureFixture
+    play: Play, autojump_clock: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     garbage = "<html>" + "x" * 1000
-    server = ScriptedServer(nursery, saying(garbage))
-    async with running(server) as run:
+    async with play(saying(garbage)) as run:
         await run.until(lambda: run.of(Gap))
         await run.all_live(seconds=1.0)
         await run.check_books()
     (gap,) = run.of(Gap)
     assert (gap.token, gap.reason, gap.feed) == (None, StaleReason.PARSE_FAILURE, "feed-0")
-    assert run.path_of(YES) == run.path_of(NO) == LIVE + RESYNCED
+    assert run.path_of(YES) == run.path_of(NO) == LIVE + resynced(StaleReason.PARSE_FAILURE)
     stale = next(e for e in run.of(TrustChanged) if e.state is TrustState.STALE)
     assert run.events.index(gap) < run.events.index(stale)
     statistics = run.service.statistics
@@ -135,7 +109,8 @@ async def test_a_frame_that_is_not_json_is_counted_logged_and_resyncs_every_toke
 
 
 async def test_an_unreadable_element_resyncs_the_token_that_it_names_and_no_other(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play,
+    autojump_clock: object,
 ) -> None:
     bad: dict[str, object] = {
         "event_type": "book",
@@ -144,16 +119,15 @@ async def test_an_unreadable_element_resyncs_the_token_that_it_names_and_no_othe
         "bids": "none",
         "asks": [],
     }
-    server = ScriptedServer(nursery, saying(bad))
-    async with running(server) as run:
+    async with play(saying(bad)) as run:
         await run.until(lambda: run.of(Gap))
         await run.all_live(seconds=1.0)
         await run.check_books()
         (gap,) = run.of(Gap)
         assert (gap.token, gap.reason) == (NO, StaleReason.PARSE_FAILURE)
         assert run.path_of(YES) == LIVE
-        assert run.path_of(NO) == LIVE + RESYNCED
-        redrive = server.visits[0].frames[1:]
+        assert run.path_of(NO) == LIVE + resynced(StaleReason.PARSE_FAILURE)
+        redrive = run.visits[0].frames[1:]
         assert [(f["operation"], f["assets_ids"]) for f in redrive] == [
             ("unsubscribe", [NO]),
             ("subscribe", [NO]),
@@ -161,25 +135,19 @@ async def test_an_unreadable_element_resyncs_the_token_that_it_names_and_no_othe
 
 
 async def test_the_rest_of_an_array_with_a_bad_element_is_applied(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    async def act(visit: Visit) -> None:
-        async def speak() -> None:
-            await trio.sleep(5.25)
-            good = visit.server.books.change(YES, "0.45", "9")
-            bad: dict[str, object] = {
-                "event_type": "price_change",
-                "market": MARKET,
-                "asset_id": NO,
-                "changes": 3,
-            }
-            await visit.send([bad, good])
+    bad: dict[str, object] = {
+        "event_type": "price_change",
+        "market": MARKET,
+        "asset_id": NO,
+        "changes": 3,
+    }
 
-        visit.nursery.start_soon(speak)
-        await serve(tick_seconds=None)(visit)
+    def say(books: Books) -> object:
+        return [bad, books.change(YES, "0.45", "9")]
 
-    server = ScriptedServer(nursery, act)
-    async with running(server) as run:
+    async with play(saying(say, tick_seconds=None)) as run:
         await run.until(lambda: run.of(Gap))
         await run.all_live(seconds=1.0)
         await run.check_books()
@@ -199,10 +167,9 @@ async def test_the_rest_of_an_array_with_a_bad_element_is_applied(
     ids=str,
 )
 async def test_what_means_nothing_to_the_books_is_harmless(
-    nursery: trio.Nursery, autojump_clock: object, frame: object
+    play: Play, autojump_clock: object, frame: object
 ) -> None:
-    server = ScriptedServer(nursery, saying(frame))
-    async with running(server) as run:
+    async with play(saying(frame)) as run:
         await trio.sleep(20)
         assert run.path_of(YES) == run.path_of(NO) == LIVE
         assert run.of(Gap) == []
@@ -210,21 +177,11 @@ async def test_what_means_nothing_to_the_books_is_harmless(
         await run.check_books()
 
 
-async def test_unknown_events_and_fields_are_counted(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    async def act(visit: Visit) -> None:
-        async def speak() -> None:
-            await trio.sleep(5.25)
-            await visit.send(*[{"event_type": "something_new"}] * 3)
-            change = visit.server.books.change(YES, "0.45", "9")
-            await visit.send({**change, "novelty": {"deep": [1, 2]}})
+async def test_unknown_events_and_fields_are_counted(play: Play, autojump_clock: object) -> None:
+    def novelty(books: Books) -> object:
+        return {**books.change(YES, "0.45", "9"), "novelty": {"deep": [1, 2]}}
 
-        visit.nursery.start_soon(speak)
-        await serve()(visit)
-
-    server = ScriptedServer(nursery, act)
-    async with running(server) as run:
+    async with play(saying(*[{"event_type": "something_new"}] * 3, novelty)) as run:
         await trio.sleep(8)
         await run.check_books()
         assert run.service.statistics.unknown_events == {"something_new": 3}
@@ -233,32 +190,23 @@ async def test_unknown_events_and_fields_are_counted(
 
 
 async def test_too_many_unreadable_frames_end_the_session_and_the_next_one_is_fresh(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play,
+    autojump_clock: object,
 ) -> None:
-    server = ScriptedServer(nursery, saying(*["garbage"] * 3000), serve())
-    async with running(server) as run:
+    async with play(saying(*["garbage"] * 3000), serve()) as run:
         await run.until(lambda: run.of(FeedDown))
         down = run.of(FeedDown)[0]
         assert down.reason == "unreadable"
         await run.all_live(seconds=5.0)
         await run.check_books()
-        assert len(server.visits) == 2
+        assert len(run.visits) == 2
 
 
 async def test_as_many_unreadable_frames_as_allowed_are_borne_in_every_session(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    def spoiled(then: Act | None = None) -> Act:
-        garbage = saying(*["garbage"] * UNREADABLE_PER_SESSION_MAX)
-
-        async def act(visit: Visit) -> None:
-            with trio.move_on_after(20.0 if then is None else float("inf")):
-                await garbage(visit)
-
-        return act
-
-    server = ScriptedServer(nursery, spoiled(), spoiled(), serve())
-    async with running(server) as run:
+    spoiled = saying(*["garbage"] * UNREADABLE_PER_SESSION_MAX, seconds=20.0)
+    async with play(spoiled, spoiled, serve()) as run:
         await run.until(lambda: len(run.downs) == 2)
         assert run.downs == ["reset", "reset"]
         assert run.service.statistics.unreadable_frames == 2 * UNREADABLE_PER_SESSION_MAX
@@ -267,59 +215,44 @@ async def test_as_many_unreadable_frames_as_allowed_are_borne_in_every_session(
 
 
 async def test_garbage_again_and_again_does_not_redrive_without_end(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
     """Each garbage frame may cost a resync, but the resyncs of a token back off."""
 
-    async def act(visit: Visit) -> None:
-        async def spoil() -> None:
-            for _ in range(UNREADABLE_PER_SESSION_MAX):
-                await trio.sleep(0.1)
-                await visit.send("garbage")
-
-        visit.nursery.start_soon(spoil)
-        await serve()(visit)
-
-    server = ScriptedServer(nursery, act)
-    async with running(server) as run:
+    garbage = ["garbage"] * UNREADABLE_PER_SESSION_MAX
+    async with play(saying(*garbage, at_seconds=0.1, every_seconds=0.1)) as run:
         await trio.sleep(60)
         assert run.downs == []
-        redrives = [f for f in server.visits[0].frames if f.get("operation") == "unsubscribe"]
+        redrives = [f for f in run.visits[0].frames if f.get("operation") == "unsubscribe"]
         assert len(redrives) <= 8
         assert run.state() is TrustState.LIVE
         await run.check_books()
 
 
 async def test_changes_of_a_complement_that_nobody_subscribed_are_passed_by(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    async def act(visit: Visit) -> None:
-        both = Books((YES, NO))
+    both = Books((YES, NO))
 
-        async def speak() -> None:
-            await trio.sleep(5.25)
-            ours = visit.server.books.change(YES, "0.45", "9")
-            theirs = both.change(NO, "0.45", "9")
-            ours["price_changes"] += theirs["price_changes"]
-            await visit.send(ours)
-            await visit.send(both.snapshot(NO))
-            await visit.send(
-                {
-                    "event_type": "last_trade_price",
-                    "market": MARKET,
-                    "asset_id": NO,
-                    "price": "0.5",
-                    "size": "1",
-                    "side": "BUY",
-                    "timestamp": "1700000000000",
-                }
-            )
+    def change_of_both(books: Books) -> object:
+        change = books.change(YES, "0.45", "9")
+        change["price_changes"] += both.change(NO, "0.45", "9")["price_changes"]
+        return change
 
-        visit.nursery.start_soon(speak)
-        await serve(tick_seconds=None)(visit)
+    def book_of_no(_: Books) -> object:
+        return both.snapshot(NO)
 
-    server = ScriptedServer(nursery, act, tokens=(YES,))
-    async with running(server) as run:
+    trade: dict[str, object] = {
+        "event_type": "last_trade_price",
+        "market": MARKET,
+        "asset_id": NO,
+        "price": "0.5",
+        "size": "1",
+        "side": "BUY",
+        "timestamp": "1700000000000",
+    }
+    act = saying(change_of_both, book_of_no, trade, tick_seconds=None)
+    async with play(act, tokens=(YES,)) as run:
         await trio.sleep(8)
         await run.check_books()
         assert run.path_of(YES) == LIVE
@@ -363,45 +296,25 @@ async def test_frames_of_a_dead_session_are_dropped_and_counted(
 
 
 @pytest.fixture
-def break_codec(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Make the codec raise for the next frames, as many as said."""
-    failures = 0
-    receive_frame = MarketCodec.receive_frame
-
-    def receive(self: MarketCodec, frame: str | bytes) -> Decoded:
-        nonlocal failures
-        if failures > 0:
-            failures -= 1
-            raise RuntimeError("injected")
-        return receive_frame(self, frame)
-
-    def arm(count: int) -> None:
-        nonlocal failures
-        failures = count
-
-    monkeypatch.setattr(MarketCodec, "receive_frame", receive)
-    return arm
+def break_codec(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make the codec raise for the next frame."""
+    return crash_once(monkeypatch, MarketCodec, "receive_frame")
 
 
 async def test_a_parser_crash_leaves_the_socket_alone_and_says_gap_for_all_tokens_first(
-    nursery: trio.Nursery, autojump_clock: object, break_codec: Callable[[int], None]
+    play: Play, autojump_clock: object, break_codec: Callable[[], None]
 ) -> None:
-    server = ScriptedServer(nursery, serve())
-    async with running(server) as run:
+    async with play(serve()) as run:
         await run.all_live()
         await trio.sleep(3.25)
         mark = len(run.events)
-        break_codec(1)
+        break_codec()
         await run.until(lambda: run.of(ActorRestarted))
         await run.all_live(seconds=1.0)
         await run.check_books()
-        assert _path_after_crash(run, mark) == [
-            (TrustState.STALE, StaleReason.ACTOR_RESTARTED),
-            (TrustState.SYNCING, None),
-            (TrustState.LIVE, None),
-        ]
+        assert _path_after_crash(run, mark) == resynced(StaleReason.ACTOR_RESTARTED)
         assert [event.path for event in run.of(ActorRestarted)] == ["root/core/feeds/feed-0/parser"]
-        assert len(server.visits) == 1
+        assert len(run.visits) == 1
         assert len(run.epochs) == 1
         assert run.downs == []
 
@@ -415,39 +328,33 @@ def _path_after_crash(run: Run, mark: int) -> list[Any]:
 
 
 async def test_frames_that_a_dying_parser_had_taken_are_never_missed_silently(
-    nursery: trio.Nursery, autojump_clock: object, break_codec: Callable[[int], None]
+    play: Play, autojump_clock: object, break_codec: Callable[[], None]
 ) -> None:
     """Changes go down with the parser, and the book is right all the same."""
 
-    async def act(visit: Visit) -> None:
-        async def burst() -> None:
-            await trio.sleep(5.25)
-            for number in range(1, 501):
-                if number == 100:
-                    break_codec(1)
-                await visit.send(visit.server.books.change(YES, f"0.{100 + number}", str(number)))
+    async def burst(visit: Visit) -> None:
+        await trio.sleep(5.25)
+        for number in range(1, 501):
+            if number == 100:
+                break_codec()
+            await visit.send(visit.server.books.change(YES, f"0.{100 + number}", str(number)))
 
-        visit.nursery.start_soon(burst)
-        await serve(tick_seconds=None)(visit)
-
-    server = ScriptedServer(nursery, act)
-    async with running(server) as run:
+    async with play(serve(tick_seconds=None, beside=burst)) as run:
         await run.until(lambda: run.of(ActorRestarted))
         await run.all_live(seconds=5.0)
         await run.check_books()
-        assert len(server.books.levels(YES)["bids"]) > 400
+        assert len(run.server.books.levels(YES)["bids"]) > 400
         assert run.downs == []
 
 
 async def test_five_crashes_are_borne_by_the_feed_on_one_socket(
-    nursery: trio.Nursery, autojump_clock: object, break_codec: Callable[[int], None]
+    play: Play, autojump_clock: object, break_codec: Callable[[], None]
 ) -> None:
-    server = ScriptedServer(nursery, serve())
-    async with running(server) as run:
+    async with play(serve()) as run:
         await run.all_live()
         for _ in range(5):
-            break_codec(1)
+            break_codec()
             await trio.sleep(6)
         await run.all_live()
         await run.check_books()
-        assert len(server.visits) == 1
+        assert len(run.visits) == 1

@@ -1,5 +1,7 @@
 """Every decision about a book, without a clock, a socket or a task."""
 
+from decimal import Decimal
+
 import attrs
 import pytest
 from hypothesis import given
@@ -450,8 +452,6 @@ def test_trades_are_published_in_their_place_and_never_coalesced(live: Bench) ->
 
 
 def test_a_tick_size_change_keeps_the_levels(live: Bench) -> None:
-    from decimal import Decimal
-
     live.feed_in(TickSizeChange(YES, MARKET, Decimal("0.01"), Decimal("0.001"), 1001))
     assert live.state() == (TrustState.LIVE, None)
     assert live.shard.books[YES].book.bid_count == 2
@@ -472,6 +472,51 @@ def test_a_new_incarnation_distrusts_everything_and_resyncs(live: Bench) -> None
     reborn.flush()
     assert {ask.token for ask in live.requests if isinstance(ask, Resync)} == {YES, NO}
     assert live.feed.trust[YES].state is TrustState.SYNCING
+
+
+def markets(events: list[Event]) -> list[str | None]:
+    return [event.market for event in events if isinstance(event, TrustChanged)]
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        book(),
+        delta(change("0.5", "1")),
+        LastTradePrice(YES, MARKET, parse_units("0.5"), parse_units("3"), Side.ASK, 1001),
+        TickSizeChange(YES, MARKET, Decimal("0.01"), Decimal("0.001"), 1001),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_the_market_of_a_token_is_null_until_any_event_names_it(first: MarketEvent) -> None:
+    bench = Bench((YES,))
+    bench.up()
+    assert markets(bench.events()) == [None]
+    bench.feed_in(first)
+    bench.feed_in(Missed((YES,), StaleReason.PARSE_FAILURE))
+    assert set(markets(bench.events())) == {MARKET}
+
+
+def test_a_market_is_still_known_in_the_next_session_and_to_the_next_incarnation(
+    live: Bench,
+) -> None:
+    live.down()
+    live.up(epoch=2)
+    assert set(markets(live.events())) == {MARKET}
+    live.shard.abandon(live.now)
+    live.shard.flush()
+    reborn = BookShard(live.feed, live.requests.append)
+    reborn.start(live.now)
+    reborn.flush()
+    assert markets(live.events()) == [MARKET] * 4
+
+
+def test_a_book_that_names_the_market_says_so_in_the_first_word_of_a_replay() -> None:
+    bench = Bench(())
+    bench.shard = BookShard(bench.feed, bench.requests.append, adopt_any_token=True)
+    bench.up()
+    bench.feed_in(book(YES), delta(change("0.5", "1", token=NO)))
+    assert markets(bench.events()) == [MARKET] * 3
 
 
 Step = tuple[str, int]

@@ -1,54 +1,41 @@
 """A book that never comes: asked for again, then fetched by REST and spliced in exactly."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
 import httpx2
 import pytest
 import trio
-from tests.actors.scripted_server import (
-    NO,
-    YES,
-    Act,
-    Books,
-    Rest,
-    Run,
-    ScriptedServer,
-    Visit,
-    running,
-    serve,
-)
+from tests.actors.running import LIVE, Answer, Play, Run
+from tests.actors.scripted_server import NO, YES, Act, Books, Visit, serve
 
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import ActorRestarted, BookUpdated
 from polyactors.snapshots import SINGLE_REQUESTS_MAX
 
-LIVE = [(TrustState.SYNCING, None), (TrustState.LIVE, None)]
 NEVER_DELIVERED = [
     (TrustState.SYNCING, None),
     (TrustState.STALE, StaleReason.NEVER_DELIVERED),
     (TrustState.SYNCING, None),
 ]
-Answer = Callable[[httpx2.Request, Books], Coroutine[None, None, httpx2.Response]]
 
 
 class ScriptedRest:
     """A REST side that gives one answer after the other, and good ones after those."""
 
-    def __init__(self, books: Books, *answers: Answer, unknown: tuple[str, ...] = ()) -> None:
+    def __init__(self, *answers: Answer, unknown: tuple[str, ...] = ()) -> None:
         self.requests: list[tuple[float, str, list[str]]] = []
         """(time, path, tokens)"""
-        self._books = books
         self._answers = list(answers)
         self._unknown = unknown
 
-    async def __call__(self, request: httpx2.Request) -> httpx2.Response:
+    async def __call__(self, request: httpx2.Request, books: Books) -> httpx2.Response:
         self.requests.append((trio.current_time(), request.url.path, asked(request)))
         if self._answers:
-            return await self._answers.pop(0)(request, self._books)
-        return await good(request, self._books, self._unknown)
+            return await self._answers.pop(0)(request, books)
+        return await good(request, books, self._unknown)
 
 
 def asked(request: httpx2.Request) -> list[str]:
@@ -116,8 +103,18 @@ async def breaks(request: httpx2.Request, books: Books) -> httpx2.Response:
     raise httpx2.ReadError("connection reset by peer")
 
 
+def book_of_no(*, at_seconds: float) -> Act:
+    """The book that was withheld, so late."""
+
+    async def dump(visit: Visit) -> None:
+        await trio.sleep(at_seconds)
+        await visit.send(visit.server.books.snapshot(NO))
+
+    return dump
+
+
 async def test_a_missing_first_book_is_redriven_after_its_deadline(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
     async def forgetful(visit: Visit) -> None:
         """Forgets the first book of NO, and sends it when asked again."""
@@ -130,14 +127,13 @@ async def test_a_missing_first_book_is_redriven_after_its_deadline(
             elif NO in visit.note(json.loads(text)):
                 await visit.send([visit.server.books.snapshot(NO)])
 
-    server = ScriptedServer(nursery, forgetful)
-    async with running(server) as run:
+    async with play(forgetful) as run:
         await run.all_live()
         assert trio.current_time() == pytest.approx(10.0)
         await run.check_books()
         assert run.path_of(YES) == LIVE
         assert run.path_of(NO) == [*NEVER_DELIVERED, (TrustState.LIVE, None)]
-        redrive = [(at, text) for at, text in server.visits[0].received if "operation" in text]
+        redrive = [(at, text) for at, text in run.visits[0].received if "operation" in text]
         assert [at for at, _ in redrive] == pytest.approx([10.0, 10.0])
         first, second = [json.loads(text) for _, text in redrive]
         assert (first["operation"], first["assets_ids"]) == ("unsubscribe", [NO])
@@ -145,11 +141,10 @@ async def test_a_missing_first_book_is_redriven_after_its_deadline(
 
 
 async def test_a_book_that_never_comes_is_fetched_and_spliced_into_the_changes(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    server = ScriptedServer(nursery, serve(withheld=[NO]))
-    rest = ScriptedRest(server.books)
-    async with running(server, rest=rest) as run:
+    rest = ScriptedRest()
+    async with play(serve(withheld=[NO]), rest=rest) as run:
         await run.all_live()
         assert trio.current_time() == pytest.approx(20.0)
         await run.check_books()
@@ -187,15 +182,14 @@ async def test_a_book_that_never_comes_is_fetched_and_spliced_into_the_changes(
     ids=str,
 )
 async def test_whatever_rest_answers_the_book_comes_right_in_the_end(
-    nursery: trio.Nursery,
+    play: Play,
     autojump_clock: object,
     monkeypatch: pytest.MonkeyPatch,
     answers: list[Answer],
 ) -> None:
     monkeypatch.setattr("polyactors.rest.ANSWER_BYTES_MAX", 4 * 2**20)
-    server = ScriptedServer(nursery, serve(withheld=[NO]))
-    rest = ScriptedRest(server.books, *answers)
-    async with running(server, rest=rest) as run:
+    rest = ScriptedRest(*answers)
+    async with play(serve(withheld=[NO]), rest=rest) as run:
         await run.all_live(seconds=400.0)
         await run.check_books()
         await trio.sleep(30)
@@ -206,16 +200,11 @@ async def test_whatever_rest_answers_the_book_comes_right_in_the_end(
 
 
 async def test_a_rest_book_from_before_the_changes_that_we_hold_is_refused(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    server = ScriptedServer(nursery, serve(withheld=[NO]))
-    old = server.books.rest_book(NO)
-
-    async def stale(request: httpx2.Request, books: Books) -> httpx2.Response:
-        return httpx2.Response(200, json=[old])
-
-    rest = ScriptedRest(server.books, stale, stale)
-    async with running(server, rest=rest) as run:
+    stale = says(200, json.dumps([Books([NO]).rest_book(NO)]).encode())
+    rest = ScriptedRest(stale, stale)
+    async with play(serve(withheld=[NO]), rest=rest) as run:
         await run.all_live(seconds=400.0)
         assert len(rest.requests) == 3
         await run.check_books()
@@ -224,33 +213,27 @@ async def test_a_rest_book_from_before_the_changes_that_we_hold_is_refused(
 
 
 async def test_a_rest_book_that_is_ahead_of_the_stream_waits_for_it(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
     """The server makes changes that it sends 3 s later; REST has them at once."""
 
-    async def behind(visit: Visit) -> None:
-        async def tick() -> None:
-            number = 0
-            async with trio.open_nursery() as under_way:
-                while True:
-                    await trio.sleep(0.5)
-                    number += 1
-                    for token in (YES, NO):
-                        change = visit.server.books.change(token, "0.5", str(number))
-                        under_way.start_soon(deliver, change)
+    async def tick(visit: Visit) -> None:
+        number = 0
+        while True:
+            await trio.sleep(0.5)
+            number += 1
+            for token in (YES, NO):
+                change = visit.server.books.change(token, "0.5", str(number))
+                visit.nursery.start_soon(deliver, visit, change)
 
-        async def deliver(change: dict[str, Any]) -> None:
-            await trio.sleep(3.0)
-            await visit.send(change)
+    async def deliver(visit: Visit, change: dict[str, Any]) -> None:
+        await trio.sleep(3.0)
+        await visit.send(change)
 
-        visit.nursery.start_soon(tick)
-        await serve(tick_seconds=None, withheld=[NO])(visit)
-
-    server = ScriptedServer(nursery, behind)
-    rest = ScriptedRest(server.books)
-    async with running(server, rest=rest) as run:
+    behind = serve(tick_seconds=None, withheld=[NO], beside=tick)
+    async with play(behind, rest=ScriptedRest()) as run:
         await run.until(lambda: run.state(NO) is TrustState.LIVE)
-        assert run.service.book(NO).to_wire() == server.books.levels(NO), "REST was ahead"
+        assert run.service.book(NO).to_wire() == run.server.books.levels(NO), "REST was ahead"
         sizes: list[int] = []
         for _ in range(30):
             sizes.append(int(run.service.book(NO).to_wire()["bids"][-1]["size"]))
@@ -264,11 +247,10 @@ async def test_a_rest_book_that_is_ahead_of_the_stream_waits_for_it(
 
 
 async def test_a_rest_answer_that_comes_late_is_spliced_at_its_own_moment(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    server = ScriptedServer(nursery, serve(withheld=[NO], tick_seconds=0.3))
-    rest = ScriptedRest(server.books, late(9.5))
-    async with running(server, rest=rest) as run:
+    rest = ScriptedRest(late(9.5))
+    async with play(serve(withheld=[NO], tick_seconds=0.3), rest=rest) as run:
         await run.all_live()
         assert trio.current_time() == pytest.approx(29.5)
         await run.check_books()
@@ -276,19 +258,11 @@ async def test_a_rest_answer_that_comes_late_is_spliced_at_its_own_moment(
 
 
 async def test_a_book_that_comes_by_itself_while_rest_hangs_is_taken_and_rest_is_not(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play,
+    autojump_clock: object,
 ) -> None:
-    async def act(visit: Visit) -> None:
-        async def dump_late() -> None:
-            await trio.sleep(22.5)
-            await visit.send(visit.server.books.snapshot(NO))
-
-        visit.nursery.start_soon(dump_late)
-        await serve(withheld=[NO])(visit)
-
-    server = ScriptedServer(nursery, act)
-    rest = ScriptedRest(server.books, late(6.0))
-    async with running(server, rest=rest) as run:
+    act = serve(withheld=[NO], beside=book_of_no(at_seconds=22.5))
+    async with play(act, rest=ScriptedRest(late(6.0))) as run:
         await run.all_live()
         assert trio.current_time() == pytest.approx(22.5)
         await trio.sleep(30)
@@ -297,11 +271,10 @@ async def test_a_book_that_comes_by_itself_while_rest_hangs_is_taken_and_rest_is
 
 
 async def test_a_session_that_ends_while_rest_is_asked_takes_its_question_along(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    server = ScriptedServer(nursery, serve(withheld=[NO], seconds=23.0), serve())
-    rest = ScriptedRest(server.books, late(9.0))
-    async with running(server, rest=rest) as run:
+    rest = ScriptedRest(late(9.0))
+    async with play(serve(withheld=[NO], seconds=23.0), serve(), rest=rest) as run:
         await trio.sleep(60)
         await run.check_books()
         assert "rest" not in {event.cause for event in run.of(BookUpdated)}
@@ -309,12 +282,11 @@ async def test_a_session_that_ends_while_rest_is_asked_takes_its_question_along(
 
 
 async def test_an_answer_to_a_question_of_the_session_before_is_not_taken(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    act = serve(withheld=[NO], tick_seconds=None)
-    server = ScriptedServer(nursery, serve(withheld=[NO], tick_seconds=None, seconds=5.0), act)
-    rest = ScriptedRest(server.books, late(9.0))
-    async with running(server, rest=rest, first_book_deadline_seconds=2.0) as run:
+    acts = [serve(withheld=[NO], tick_seconds=None, seconds=seconds) for seconds in (5.0, None)]
+    rest = ScriptedRest(late(9.0))
+    async with play(*acts, rest=rest, first_book_deadline_seconds=2.0) as run:
         await run.all_live()
         # Asked after 4 s, and again in the next session, long before the first answer at 13 s.
         assert trio.current_time() > 13.1
@@ -323,19 +295,12 @@ async def test_an_answer_to_a_question_of_the_session_before_is_not_taken(
 
 
 async def test_a_token_that_rest_does_not_know_is_stale_and_rarely_asked_for_again(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play,
+    autojump_clock: object,
 ) -> None:
-    async def act(visit: Visit) -> None:
-        async def list_it() -> None:
-            await trio.sleep(300.0)
-            await visit.send(visit.server.books.snapshot(NO))
-
-        visit.nursery.start_soon(list_it)
-        await serve(withheld=[NO])(visit)
-
-    server = ScriptedServer(nursery, act)
-    rest = ScriptedRest(server.books, unknown=(NO,))
-    async with running(server, rest=rest) as run:
+    act = serve(withheld=[NO], beside=book_of_no(at_seconds=300.0))
+    rest = ScriptedRest(unknown=(NO,))
+    async with play(act, rest=rest) as run:
         await trio.sleep(290)
         # Its deltas come all the same: it is tried again, a minute after each refusal.
         asked = [path for _, path, _ in rest.requests]
@@ -349,16 +314,13 @@ async def test_a_token_that_rest_does_not_know_is_stale_and_rarely_asked_for_aga
         await run.check_books()
 
 
-async def test_a_book_of_another_token_is_not_adopted(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
+async def test_a_book_of_another_token_is_not_adopted(play: Play, autojump_clock: object) -> None:
     async def confused(request: httpx2.Request, books: Books) -> httpx2.Response:
         book = books.rest_book(YES)
         return httpx2.Response(200, json=[book] if request.method == "POST" else book)
 
-    server = ScriptedServer(nursery, serve(withheld=[NO]))
-    rest = ScriptedRest(server.books, confused, confused)
-    async with running(server, rest=rest) as run:
+    rest = ScriptedRest(confused, confused)
+    async with play(serve(withheld=[NO]), rest=rest) as run:
         await run.until(lambda: len(rest.requests) == 2)
         await trio.sleep(1.0)
         assert run.state(NO) is TrustState.SYNCING
@@ -367,53 +329,51 @@ async def test_a_book_of_another_token_is_not_adopted(
 
 
 async def test_without_rest_the_others_live_and_the_redrives_back_off(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    server = ScriptedServer(nursery, serve(withheld=[NO]))
-    async with running(server) as run:
+    async with play(serve(withheld=[NO])) as run:
         await trio.sleep(600)
         assert run.path_of(YES) == LIVE
         assert run.state(NO) is not TrustState.LIVE
-        redrives = [f for f in server.visits[0].frames if f.get("operation") == "subscribe"]
+        redrives = [f for f in run.visits[0].frames if f.get("operation") == "subscribe"]
         assert 10 <= len(redrives) <= 30
         assert run.downs == []
         assert run.of(ActorRestarted) == []
 
 
 async def test_the_books_that_rest_has_are_not_held_back_by_those_that_it_has_not(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play,
+    autojump_clock: object,
 ) -> None:
     tokens = [str(number) for number in range(1, 101)]
-    unknown = tuple(tokens[:50])
-    server = ScriptedServer(nursery, serve(withheld=tokens, tick_seconds=3.0), tokens=tokens)
-    rest = ScriptedRest(server.books, unknown=unknown)
 
-    async def reluctant(request: httpx2.Request) -> httpx2.Response:
+    async def reluctant(request: httpx2.Request, books: Books) -> httpx2.Response:
         if request.method == "GET":
             await trio.sleep(9.0)
-        return await rest(request)
+        return await good(request, books, unknown=tuple(tokens[:50]))
 
-    async with running(server, rest=reluctant) as run:
+    act = serve(withheld=tokens, tick_seconds=3.0)
+    async with play(act, tokens=tokens, rest=reluctant) as run:
         await run.until(lambda: run.service.states()["LIVE"] == 50)
         assert trio.current_time() == pytest.approx(20.0)
 
 
 async def test_a_lookup_that_fails_loses_no_book_and_ends_the_lookups_of_its_batch(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play,
+    autojump_clock: object,
 ) -> None:
     tokens = [str(number) for number in range(1, 11)]
-    server = ScriptedServer(nursery, serve(withheld=tokens), tokens=tokens)
     lookups = 0
 
-    async def rest(request: httpx2.Request) -> httpx2.Response:
+    async def rest(request: httpx2.Request, books: Books) -> httpx2.Response:
         nonlocal lookups
         if request.method == "POST":
-            return await good(request, server.books, unknown=("3", "4", "5"))
+            return await good(request, books, unknown=("3", "4", "5"))
         lookups += 1
         await trio.sleep_forever()
         raise AssertionError
 
-    async with running(server, rest=rest) as run:
+    async with play(serve(withheld=tokens), tokens=tokens, rest=rest) as run:
         await run.until(lambda: run.service.states()["LIVE"] == 7)
         assert trio.current_time() == pytest.approx(20.0)
         await trio.sleep(10.5)
@@ -422,12 +382,11 @@ async def test_a_lookup_that_fails_loses_no_book_and_ends_the_lookups_of_its_bat
 
 
 async def test_only_so_many_tokens_are_looked_up_one_by_one(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
     tokens = [str(number) for number in range(1, 101)]
-    server = ScriptedServer(nursery, serve(withheld=tokens), tokens=tokens)
-    rest = ScriptedRest(server.books, unknown=tuple(tokens))
-    async with running(server, rest=rest) as run:
+    rest = ScriptedRest(unknown=tuple(tokens))
+    async with play(serve(withheld=tokens), tokens=tokens, rest=rest) as run:
         await trio.sleep(29.9)
         paths = [path for _, path, _ in rest.requests]
         assert paths.count("/book") == SINGLE_REQUESTS_MAX
@@ -444,12 +403,10 @@ def unknown_of(run: Run) -> int:
 
 
 async def test_questions_of_several_feeds_go_out_in_one_request(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    withheld: Act = serve(withheld=[YES, NO])
-    server = ScriptedServer(nursery, withheld)
-    rest = ScriptedRest(server.books, slow(5.0))
-    async with running(server, rest=rest, tokens_per_connection=1) as run:
+    rest = ScriptedRest(slow(5.0))
+    async with play(serve(withheld=[YES, NO]), rest=rest, tokens_per_connection=1) as run:
         await run.all_live()
         await run.check_books()
         assert [path for _, path, _ in rest.requests] == ["/books"] * len(rest.requests)
@@ -457,13 +414,10 @@ async def test_questions_of_several_feeds_go_out_in_one_request(
 
 
 async def test_a_rest_side_is_never_asked_for_what_the_stream_delivers(
-    nursery: trio.Nursery, autojump_clock: object
+    play: Play, autojump_clock: object
 ) -> None:
-    async def forbidden(request: httpx2.Request) -> httpx2.Response:
-        raise AssertionError(f"asked for {request.url}")
-
-    rest: Rest = forbidden
-    server = ScriptedServer(nursery, serve(seconds=30), serve())
-    async with running(server, rest=rest) as run:
+    rest = ScriptedRest()
+    async with play(serve(seconds=30), serve(), rest=rest) as run:
         await trio.sleep(120)
         await run.check_books()
+    assert rest.requests == []

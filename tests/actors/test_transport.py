@@ -177,8 +177,7 @@ class _NoSuchHost(trio.abc.HostnameResolver):
     async def getaddrinfo(self, *args: Any, **kwargs: Any) -> Any:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    async def getnameinfo(self, *args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError
+    getnameinfo = getaddrinfo
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])

@@ -83,12 +83,20 @@ class Laws:
         """Tokens whose STALE is due before anything else, after their feed's feed_down."""
         self._went_down: str | None = None
         """The feed whose feed_down is the last event but STALEs."""
+        self._unseen: set[str] = set()
+        """Feeds that lost a session and have not said so by a gap: due right after feed_up."""
+        self._came_up: str | None = None
+        """The feed whose feed_up is the last event."""
 
     def take(self, event: Event) -> None:
         """Judge the next event."""
         self.counts[event.type] += 1
         self._check(event.time_ns >= self._time_ns, "time goes back", event)
         self._time_ns = event.time_ns
+        came_up, self._came_up = self._came_up, None
+        if came_up in self._unseen:
+            is_said = isinstance(event, Gap) and (event.feed, event.token) == (came_up, None)
+            self._check(is_said, "a gap is missing after feed_up", event)
         is_consequence = isinstance(event, TrustChanged) and event.reason in STALE_BY_SESSION
         if not is_consequence:
             self._check(not self._must_turn_stale, "STALE is missing after feed_down", event)
@@ -104,9 +112,14 @@ class Laws:
                 self._check(event.feed not in self._epochs, "two sessions of one feed", event)
                 self._epoch_max = max(self._epoch_max, event.epoch)
                 self._epochs[event.feed] = event.epoch
+                self._came_up = event.feed
             case FeedDown():
                 self._feed_down(event)
             case Gap():
+                if event.reason in STALE_BY_SESSION:
+                    is_due = event.feed in self._unseen and event.feed == came_up
+                    self._check(is_due, "a gap without a lost session", event)
+                    self._unseen.discard(event.feed or "")
                 named = [t for t in self._states if self._feed_of(t) == event.feed]
                 self._doubtful.update(named if event.token is None else [event.token])
             case _:
@@ -140,6 +153,8 @@ class Laws:
     def _feed_down(self, event: FeedDown) -> None:
         self.down_reasons[event.reason] += 1
         up = self._epochs.pop(event.feed, None)
+        if up is not None:
+            self._unseen.add(event.feed)
         is_new = event.epoch > self._epoch_max
         self._check(event.epoch == up or (up is None and is_new), f"{up} was live", event)
         self._check(event.epoch not in self._ended, "an epoch ends twice", event)

@@ -109,6 +109,8 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
             return _cut(f"{event.feed} down: {event.reason}{detail}"), Tone.BAD
         case Gap(reason=StaleReason.OVERFLOW, feed=None):
             return "events were lost here: this view was too slow", Tone.BAD
+        case Gap(token=None, reason=StaleReason.DISCONNECTED | StaleReason.FEED_STALLED):
+            return None  # the feed going down and coming up has told it
         case Gap(token=None):
             return f"gap on {event.feed}: {event.reason.value}", Tone.BAD
         case FaultInjected():

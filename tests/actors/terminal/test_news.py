@@ -185,6 +185,7 @@ def test_one_event_one_sentence(event: Event, text: str, tone: Tone) -> None:
             timestamp_ms=1,
         ),
         Gap(time_ns=1, feed="feed-0", epoch=1, token="1", reason=StaleReason.PARSE_FAILURE),
+        Gap(time_ns=1, feed="feed-0", epoch=2, token=None, reason=StaleReason.DISCONNECTED),
     ],
 )
 def test_what_happens_all_the_time_is_no_news(event: Event) -> None:
