@@ -130,3 +130,31 @@ def test_window_of_limit_zero_grants_nothing() -> None:
 def test_window_holds_no_more_than_it_needs_for_a_huge_limit() -> None:
     window = RestartWindow(Intensity(limit=2**31, period=1))
     assert all(window.spend(float(now)) for now in range(1000))
+
+
+class Dice(Random):
+    """A source of randomness that always says the same."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__()
+        self.value = value
+
+    def random(self) -> float:
+        return self.value
+
+
+@pytest.mark.parametrize(("value", "seconds"), [(0.0, 2.0), (0.25, 2.5), (0.5, 3.0), (1.0, 4.0)])
+def test_jitter_is_uniform_between_its_share_of_the_base_and_the_base(
+    value: float, seconds: float
+) -> None:
+    backoff = Backoff(min=1, max=100, jitter=0.5)
+    assert backoff.delay(2, Dice(value)) == seconds
+    assert Backoff(min=4, max=4, jitter=1.0).delay(0, Dice(value)) == 4 * value
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    assert Backoff() == Backoff(
+        min=0.25, max=30, factor=2, jitter=0.5, reset_after=60, first_immediate=False,
+        max_attempts=None,
+    )  # fmt: skip
+    assert Intensity() == Intensity(3, 60, "supervisor", "escalate")
