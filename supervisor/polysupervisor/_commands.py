@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 import trio
 
-from polysupervisor._child import ChildSpec, Strategy
+from polysupervisor._child import ChildSpec
 from polysupervisor._events import EventBus, EventKind
+from polysupervisor._flags import Flags
 from polysupervisor._incarnation import Nestable
-from polysupervisor._intensity import Intensity
 from polysupervisor._life import Life
 from polysupervisor._record import After, Child, Reply
-from polysupervisor._restarts import AutoShutdown, Restarts
+from polysupervisor._restarts import Restarts
 from polysupervisor._tree import AT_REST, ChildState, Started
 from polysupervisor.errors import (
     AlreadyPresent,
@@ -32,30 +32,8 @@ T = TypeVar("T")
 class Commands(Restarts):
     """What callers can ask of a supervisor."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        strategy: Strategy,
-        intensity: Intensity,
-        auto_shutdown: AutoShutdown,
-        stop_deadline: float,
-        dynamic: bool,
-        max_children: int | None,
-        rng: Random,
-        events: EventBus,
-    ) -> None:
-        super().__init__(
-            name,
-            strategy=strategy,
-            intensity=intensity,
-            auto_shutdown=auto_shutdown,
-            stop_deadline=stop_deadline,
-            dynamic=dynamic,
-            rng=rng,
-            events=events,
-        )
-        self._max_children = max_children
+    def __init__(self, name: str, flags: Flags, rng: Random, events: EventBus) -> None:
+        super().__init__(name, flags, rng, events)
         self._callers: set[Reply[Any]] = set()
 
     def _add(self, spec: ChildSpec[Any], instance: Nestable | None = None) -> Child:
@@ -77,7 +55,7 @@ class Commands(Restarts):
         """Raise ``TypeError`` or ``ValueError`` for what is no specification for here."""
         if not isinstance(spec, ChildSpec):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise TypeError(f"a child is a ChildSpec or a supervisor, was {spec!r}")
-        if spec.significant and self._auto_shutdown == "never":
+        if spec.significant and self._flags.auto_shutdown == "never":
             raise ValueError(f"{spec.id} is significant, but auto_shutdown of {self.path} is never")
 
     def stop(self) -> None:
@@ -130,8 +108,9 @@ class Commands(Restarts):
         if present is not None:
             error = AlreadyPresent if present.current is None else AlreadyRunning
             raise error(f"{present.path} is {present.state.value}")
-        if self._max_children is not None and len(self._children) >= self._max_children:
-            raise TooManyChildren(f"{self.path} has {self._max_children} children already")
+        most = self._flags.max_children
+        if most is not None and len(self._children) >= most:
+            raise TooManyChildren(f"{self.path} has {most} children already")
         child = self._add(spec)
         child.since = trio.current_time()
         child.start_reply = reply

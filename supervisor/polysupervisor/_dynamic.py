@@ -8,6 +8,7 @@ from typing import Any
 
 from polysupervisor._child import ChildSpec, Strategy
 from polysupervisor._events import EventBus
+from polysupervisor._flags import Flags
 from polysupervisor._intensity import Intensity
 from polysupervisor._machine import Machine
 from polysupervisor._supervisor import STOP_DEADLINE_SECONDS, Supervisor
@@ -37,15 +38,12 @@ class DynamicSupervisor(Supervisor):
         rng: Random | None = None,
         events: EventBus | None = None,
     ) -> None:
-        self._machine = Machine(
-            name,
-            children,
+        flags = Flags(
             strategy=Strategy.ONE_FOR_ONE,
             intensity=intensity,
             auto_shutdown="never",
             stop_deadline=stop_deadline,
-            rng=rng,
-            events=events,
             dynamic=True,
             max_children=max_children,
         )
+        self._machine = Machine(name, children, flags, rng, events)

@@ -11,8 +11,8 @@ from random import Random
 
 import trio
 
-from polysupervisor._child import Strategy
 from polysupervisor._events import EventBus, EventKind
+from polysupervisor._flags import Flags
 from polysupervisor._lifecycle import Lifecycle
 from polysupervisor._record import After, Child, Plan
 from polysupervisor._tree import ChildState
@@ -21,20 +21,8 @@ from polysupervisor._tree import ChildState
 class Groups(Lifecycle):
     """The one ordered start or stop that a supervisor is about, if any."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        strategy: Strategy,
-        dynamic: bool,
-        stop_deadline: float,
-        rng: Random,
-        events: EventBus,
-    ) -> None:
-        super().__init__(name, rng=rng, events=events)
-        self._strategy = strategy
-        self._dynamic = dynamic
-        self._stop_deadline = stop_deadline
+    def __init__(self, name: str, flags: Flags, rng: Random, events: EventBus) -> None:
+        super().__init__(name, flags, rng, events)
         self._plan: Plan | None = None
 
     @abstractmethod
@@ -57,9 +45,9 @@ class Groups(Lifecycle):
                 child.after = After.REST
             elif child.state in (ChildState.WAITING, ChildState.RESTARTING):
                 self._rest(child, ChildState.STOPPED)
-            elif self._dynamic and child.current is not None:
+            elif self._flags.dynamic and child.current is not None:
                 self._begin_stop(child, After.REST, why)
-        self._timers.schedule(trio.current_time() + self._stop_deadline, self._stop_overdue)
+        self._timers.schedule(trio.current_time() + self._flags.stop_deadline, self._stop_overdue)
         self._follow(Plan(children, After.REST, why, stopping=True))
 
     def _stop_overdue(self) -> None:

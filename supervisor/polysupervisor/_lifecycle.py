@@ -17,6 +17,7 @@ import trio
 from polysupervisor._context import Context
 from polysupervisor._events import EventBus, EventKind
 from polysupervisor._exit import ExitKind, ExitReason, describe
+from polysupervisor._flags import Flags
 from polysupervisor._inbox import Inbox
 from polysupervisor._incarnation import Incarnation
 from polysupervisor._record import After, Child
@@ -33,8 +34,9 @@ LOSING_EXITS = START_FAILURES | {ExitKind.CRASH, ExitKind.KILLED, ExitKind.STALL
 class Lifecycle(ABC):
     """The children of one supervisor, and the steps of each."""
 
-    def __init__(self, name: str, *, rng: Random, events: EventBus) -> None:
+    def __init__(self, name: str, flags: Flags, rng: Random, events: EventBus) -> None:
         self.name = name
+        self._flags = flags
         self.path = name
         self.number = 1
         self.rng = rng

@@ -18,14 +18,13 @@ from typing import Any
 import trio
 
 from polysupervisor._address import Address
-from polysupervisor._child import NESTED_SHUTDOWN, ChildSpec, Restart, Strategy, check_id
+from polysupervisor._child import NESTED_SHUTDOWN, ChildSpec, Restart, check_id
 from polysupervisor._commands import Commands
 from polysupervisor._events import EventBus
 from polysupervisor._exit import ExitReason
+from polysupervisor._flags import Flags
 from polysupervisor._incarnation import Incarnation, Nestable, Place, attach
-from polysupervisor._intensity import Intensity
 from polysupervisor._record import Child
-from polysupervisor._restarts import AutoShutdown, check_flags
 from polysupervisor._tree import ChildInfo, ChildState, Counts, TreeNode
 from polysupervisor.errors import NotRunning
 
@@ -37,29 +36,12 @@ class Machine(Commands):
         self,
         name: str,
         children: Sequence[ChildSpec[Any] | Nestable],
-        *,
-        strategy: Strategy,
-        intensity: Intensity,
-        auto_shutdown: AutoShutdown,
-        stop_deadline: float,
+        flags: Flags,
         rng: Random | None,
         events: EventBus | None,
-        dynamic: bool = False,
-        max_children: int | None = None,
     ) -> None:
         check_id(name)
-        check_flags(strategy, intensity, auto_shutdown)
-        super().__init__(
-            name,
-            strategy=strategy,
-            intensity=intensity,
-            auto_shutdown=auto_shutdown,
-            stop_deadline=stop_deadline,
-            dynamic=dynamic,
-            max_children=max_children,
-            rng=rng or Random(),
-            events=events or EventBus(),
-        )
+        super().__init__(name, flags, rng or Random(), events or EventBus())
         self._has_own_rng = rng is not None
         self._closes_events = events is None
         self._inbox: deque[Callable[[], None]] = deque()
@@ -73,8 +55,9 @@ class Machine(Commands):
             if spec.id in self._children:
                 raise ValueError(f"{name} has two children of the id {spec.id!r}")
             self._add(spec, child if isinstance(child, Nestable) else None)
-        if max_children is not None and len(self._children) > max_children:
-            raise ValueError(f"{name} has more than max_children={max_children} children")
+        most = flags.max_children
+        if most is not None and len(self._children) > most:
+            raise ValueError(f"{name} has more than max_children={most} children")
         self._attach_instances()
 
     # The place in the tree.

@@ -9,61 +9,28 @@ from __future__ import annotations
 
 from functools import partial
 from random import Random
-from typing import Literal, get_args
 
 import trio
 
-from polysupervisor._child import Strategy, is_restarted
+from polysupervisor._child import is_restarted
 from polysupervisor._events import EventBus, EventKind
 from polysupervisor._exit import ExitKind, ExitReason
+from polysupervisor._flags import Flags
 from polysupervisor._groups import Groups
 from polysupervisor._incarnation import Incarnation
-from polysupervisor._intensity import Intensity, RestartWindow
+from polysupervisor._intensity import RestartWindow
 from polysupervisor._lifecycle import START_FAILURES
 from polysupervisor._record import After, Child, group_of
 from polysupervisor._tree import ChildState
 from polysupervisor.errors import StartFailed, SupervisorEscalation
 
-AutoShutdown = Literal["never", "any", "all"]
-"""Whether the end of any, or of all, significant children ends the supervisor."""
-
-
-def check_flags(strategy: object, intensity: object, auto_shutdown: object) -> None:
-    """Raise ``TypeError`` or ``ValueError`` for flags that a supervisor cannot have."""
-    if not isinstance(strategy, Strategy):
-        raise TypeError(f"strategy is one of Strategy, was {strategy!r}")
-    if not isinstance(intensity, Intensity):
-        raise TypeError(f"intensity is an Intensity, was {intensity!r}")
-    if auto_shutdown not in get_args(AutoShutdown):
-        raise ValueError(f"auto_shutdown is never, any or all, was {auto_shutdown!r}")
-
 
 class Restarts(Groups):
     """The judgement of every exit."""
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        strategy: Strategy,
-        intensity: Intensity,
-        auto_shutdown: AutoShutdown,
-        stop_deadline: float,
-        dynamic: bool,
-        rng: Random,
-        events: EventBus,
-    ) -> None:
-        super().__init__(
-            name,
-            strategy=strategy,
-            dynamic=dynamic,
-            stop_deadline=stop_deadline,
-            rng=rng,
-            events=events,
-        )
-        self._intensity = intensity
-        self._auto_shutdown: AutoShutdown = auto_shutdown
-        self._window = RestartWindow(intensity)
+    def __init__(self, name: str, flags: Flags, rng: Random, events: EventBus) -> None:
+        super().__init__(name, flags, rng, events)
+        self._window = RestartWindow(flags.intensity)
         self._outcome: BaseException | None = None
 
     def _exited(
@@ -110,7 +77,7 @@ class Restarts(Groups):
         elif after is After.START:
             child.forget_queued()
             self._begin_start(child)
-        elif child.is_temporary or (after is After.REST and self._dynamic):
+        elif child.is_temporary or (after is After.REST and self._flags.dynamic):
             self._forget(child)
         elif after is After.REST:
             self._rest(child, ChildState.STOPPED)
@@ -148,21 +115,21 @@ class Restarts(Groups):
 
     def _put_away(self, child: Child) -> None:
         """Let a child that has finished stay down, or forget it."""
-        if child.is_temporary or self._dynamic:
+        if child.is_temporary or self._flags.dynamic:
             self._forget(child)
         else:
             self._rest(child, ChildState.STOPPED)
 
     def _significance_is_spent(self) -> bool:
         """Say whether the end of a significant child ends this supervisor."""
-        if self._auto_shutdown == "all":
+        if self._flags.auto_shutdown == "all":
             others = self._children.values()
             return all(each.will_be_down for each in others if each.spec.significant)
-        return self._auto_shutdown == "any"
+        return self._flags.auto_shutdown == "any"
 
     def _decide(self, child: Child, reason: ExitReason) -> None:
         """Grant a restart or not, and stop the group of the child either way."""
-        group = group_of(self._strategy, self._children.values(), child)
+        group = group_of(self._flags.strategy, self._children.values(), child)
         exhausted = self._exhausted(child, reason, group)
         if exhausted is not None:
             self._give_up(child, reason, exhausted, group)
@@ -171,7 +138,7 @@ class Restarts(Groups):
         child.attempt += 1
         child.forget_queued()
         if group:
-            why = f"{self._strategy.value}: {child.path}#{child.number} failed"
+            why = f"{self._flags.strategy.value}: {child.path}#{child.number} failed"
             plan = self._stop_group(group, After.TURN, why)
             plan.leader = child
             self._follow(plan)
@@ -193,15 +160,15 @@ class Restarts(Groups):
         self._tell(child, EventKind.GAVE_UP, reason)
         self._rest(child, ChildState.GAVE_UP)
         if group:
-            why = f"{self._strategy.value}: {child.path} was given up"
+            why = f"{self._flags.strategy.value}: {child.path} was given up"
             self._follow(self._stop_group(group, After.REST, why))
 
     def _escalates(self, child: Child, group: list[Child]) -> bool:
-        if self._intensity.on_exhausted == "give_up_unless_last":
+        if self._flags.intensity.on_exhausted == "give_up_unless_last":
             falling = {id(each) for each in [child, *group]}
             others = (each for each in self._children.values() if id(each) not in falling)
             return all(each.will_be_down for each in others)
-        return self._intensity.on_exhausted == "escalate"
+        return self._flags.intensity.on_exhausted == "escalate"
 
     def _exhausted(self, child: Child, reason: ExitReason, group: list[Child]) -> str | None:
         """Return why there shall be no restart, or spend one from the intensity."""
@@ -214,11 +181,11 @@ class Restarts(Groups):
         if reason.expected:
             return None
         window = self._window
-        if self._intensity.scope == "child":
+        if self._flags.intensity.scope == "child":
             if child.window is None:
-                child.window = RestartWindow(self._intensity)
+                child.window = RestartWindow(self._flags.intensity)
             window = child.window
         if window.spend(trio.current_time()):
             return None
-        limit, period = self._intensity.limit, self._intensity.period
+        limit, period = self._flags.intensity.limit, self._flags.intensity.period
         return f"needed more than {limit} restarts within {period:g} s"

@@ -12,11 +12,11 @@ from polysupervisor._address import Address
 from polysupervisor._child import ChildSpec, Strategy
 from polysupervisor._context import Context
 from polysupervisor._events import EventBus
+from polysupervisor._flags import AutoShutdown, Flags
 from polysupervisor._incarnation import Nestable, Place
 from polysupervisor._intensity import Intensity
 from polysupervisor._machine import Machine
 from polysupervisor._registry import Registry
-from polysupervisor._restarts import AutoShutdown
 from polysupervisor._tree import ChildInfo, Counts, Started, TreeNode
 
 STOP_DEADLINE_SECONDS = 30.0
@@ -54,16 +54,13 @@ class Supervisor(Nestable):
         rng: Random | None = None,
         events: EventBus | None = None,
     ) -> None:
-        self._machine = Machine(
-            name,
-            children,
+        flags = Flags(
             strategy=strategy,
             intensity=intensity,
             auto_shutdown=auto_shutdown,
             stop_deadline=stop_deadline,
-            rng=rng,
-            events=events,
         )
+        self._machine = Machine(name, children, flags, rng, events)
 
     @property
     def name(self) -> str:
