@@ -135,7 +135,9 @@ class Lifecycle(ABC):
     ) -> None:
         """Let one incarnation fail by an exception, unless it has ended."""
         if child.number == number:
-            reason = describe(error, ExitKind.CRASH, child.spec.expected)
+            starts = child.state is ChildState.STARTING
+            kind = ExitKind.START_FAILED if starts else ExitKind.CRASH
+            reason = describe(error, kind, child.spec.expected)
             self._condemn(child, reason, str(error), at_once=at_once)
 
     def _look_for_stall(self, child: Child) -> None:

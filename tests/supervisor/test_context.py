@@ -75,3 +75,30 @@ async def test_incarnations_do_not_inherit_context_variables_from_one_another() 
     root = Supervisor("root", [ChildSpec("a", lambda: actor)])
     await root.run()
     assert seen == ["untouched"] * 3
+
+
+async def test_ignoring_is_for_the_start_and_readiness_does_not_undo_it() -> None:
+    async def late(ctx: Context[Any]) -> None:
+        ctx.ready()
+        with pytest.raises(RuntimeError, match="root/a is ready"):
+            ctx.ignore()
+
+    await run_once(late)
+
+    async def fickle(ctx: Context[Any]) -> None:
+        ctx.ignore()
+        ctx.ready()
+
+    root = Supervisor("root", [ChildSpec("a", lambda: fickle)])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(root.run)
+        assert [child.state.value for child in root.children()] == ["stopped"]
+        root.stop()
+
+
+async def test_a_beat_of_a_child_without_mailbox_does_no_harm() -> None:
+    async def actor(ctx: Context[Any]) -> None:
+        ctx.ready()
+        ctx.beat("alive")
+
+    await run_once(actor)

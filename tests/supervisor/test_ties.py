@@ -25,12 +25,13 @@ from polysupervisor import (
     NotFound,
     Restart,
     RestartRequested,
+    StartFailed,
     Strategy,
     Subscription,
     Supervisor,
     Up,
 )
-from polysupervisor._life import Life
+from polysupervisor._life import Life, Watcher
 
 PuppetSpec = Callable[..., ChildSpec[Any]]
 Story = Callable[[Subscription], list[str]]
@@ -344,3 +345,104 @@ async def test_an_actor_has_a_sibling_restarted_and_the_strategy_holds(
             "root/visitor#2 started",
         ]
         root.stop()
+
+
+async def test_a_closed_monitor_tells_nothing_more(
+    autojump_clock: trio.testing.MockClock, puppet_spec: PuppetSpec
+) -> None:
+    given: list[Monitor] = []
+    root = Supervisor(
+        "root", [puppet_spec("child"), watcher_of(lambda: root.address("child"), given)]
+    )
+    async with trio.open_nursery() as nursery:
+        await run_all(nursery, root)
+        await given[0].aclose()
+        with pytest.raises(trio.ClosedResourceError):
+            await given[0].receive()
+        root.stop()
+
+
+async def test_a_link_that_breaks_before_readiness_is_a_failed_start(
+    autojump_clock: trio.testing.MockClock, puppet_spec: PuppetSpec
+) -> None:
+    async def starting(ctx: Context[Any]) -> None:
+        ctx.link(root.address("peer"))
+        root.address("peer").send_nowait(ValueError("crash"))
+        await trio.sleep_forever()
+
+    root = Supervisor("root", [puppet_spec("peer"), ChildSpec("late", lambda: starting)])
+    with pytest.raises(StartFailed, match="root/late failed to start: start_failed") as caught:
+        await root.run()
+    assert caught.value.reason.types == ("LinkedExit",)
+
+
+async def test_two_reasons_to_fall_at_once_are_one_exit(
+    autojump_clock: trio.testing.MockClock, puppet_spec: PuppetSpec, story: Story
+) -> None:
+    root = Supervisor(
+        "root",
+        [
+            puppet_spec("left", restart=Restart.TEMPORARY),
+            puppet_spec("right", restart=Restart.TEMPORARY),
+            ChildSpec("friend", lambda: friend, restart=Restart.TEMPORARY),
+        ],
+    )
+
+    async def friend(ctx: Context[Any]) -> None:
+        ctx.link(root.address("left"))
+        ctx.link(root.address("right"))
+        ctx.ready()
+        await ctx.stop_requested.wait()
+
+    async with trio.open_nursery() as nursery:
+        events = await run_all(nursery, root)
+        story(events)
+        root.address("left").send_nowait(ValueError("crash"))
+        root.address("right").send_nowait(ValueError("crash"))
+        await wait_all_tasks_blocked()
+        lines = story(events)
+        assert sorted(line for line in lines if "exited" in line) == [
+            "root/friend#1 exited", "root/left#1 exited", "root/right#1 exited",
+        ]  # fmt: skip
+        root.stop()
+
+
+async def test_a_request_for_a_sibling_that_is_down_changes_nothing(
+    autojump_clock: trio.testing.MockClock, puppet_spec: PuppetSpec, story: Story
+) -> None:
+    asked = trio.Event()
+
+    async def doctor(ctx: Context[Any]) -> None:
+        ctx.ready()
+        await asked.wait()
+        await ctx.request_restart("it looks ill", of="patient")
+        await ctx.stop_requested.wait()
+
+    root = Supervisor("root", [ChildSpec("doctor", lambda: doctor), puppet_spec("patient")])
+    async with trio.open_nursery() as nursery:
+        events = await run_all(nursery, root)
+        await root.stop_child("patient")
+        story(events)
+        asked.set()
+        await wait_all_tasks_blocked()
+        assert story(events) == []
+        root.stop()
+
+
+def test_a_life_ends_once() -> None:
+    ended: list[str] = []
+
+    class Witness(Watcher):
+        def on_up(self, life: Life) -> None: ...
+
+        def on_down(self, life: Life, reason: ExitReason, *, failed: bool) -> None: ...
+
+        def on_end(self, life: Life) -> None:
+            ended.append(life.path)
+
+    life = Life("root/a")
+    life.watch(Witness())
+    life.fail(1, ValueError("there is no incarnation to end"))
+    life.end()
+    life.end()
+    assert ended == ["root/a"]

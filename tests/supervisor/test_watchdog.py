@@ -129,6 +129,45 @@ def test_a_failing_callback_is_logged_and_the_watch_goes_on(
     assert "on_blocked of the watchdog failed" in caplog.text
 
 
+class Ended(Exception):  # noqa: N818 - the process would have
+    """What ``os._exit`` is replaced by, since a test cannot survive it."""
+
+
+def test_the_process_is_ended_at_its_limits_and_not_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def end(code: int) -> None:
+        raise Ended(code)
+
+    monkeypatch.setattr("os._exit", end)
+    assert len(judged(Watchdog(limit=1.0, exit_after=2.0), [0.5, 1.0, 1.5, 1.9])) == 1
+    with pytest.raises(Ended, match=str(EXIT_WEDGED)):
+        judged(Watchdog(limit=1.0, exit_after=2.0), [0.5, 1.0, 1.5, 2.0])
+    patient = Watch(Watchdog(limit=1.0))
+    patient.expect_end()
+    now = time.perf_counter()
+    patient.look_at(now + 1e6, now + 1e6)
+    strict = Watch(Watchdog(limit=1.0, exit_after=2.0))
+    strict.expect_end()
+    strict.look_at(now + 1.5, now)
+    with pytest.raises(Ended):
+        strict.look_at(now + 60.0, now)
+
+
+def test_a_blockage_without_a_callback_is_only_logged(caplog: pytest.LogCaptureFixture) -> None:
+    watch = Watch(Watchdog(limit=1.0))
+    assert watch.step_begun() is None
+
+    async def step() -> None:
+        watch.before_task_step(trio.lowlevel.current_task())
+        begun = watch.step_begun()
+        assert begun is not None
+        watch.look_at(begun + 1.0, begun + 0.75)
+
+    trio.run(step)
+    assert [record.levelname for record in caplog.records if record.levelname != "DEBUG"] == [
+        "ERROR"
+    ]
+
+
 APP = """
 import logging, signal, sys, time
 import trio
