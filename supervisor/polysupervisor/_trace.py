@@ -54,7 +54,7 @@ class Trace:
         if self.frames:
             yield "Traceback (most recent call last):"
             for entry in StackSummary.from_list([(*frame, None) for frame in self.frames]).format():
-                yield entry.rstrip("\n")
+                yield from entry.splitlines()
         yield self.error
         yield from self.notes
         for number, member in enumerate(self.members, 1):
@@ -63,25 +63,34 @@ class Trace:
                 yield f"  | {line}"
 
 
-def capture(error: BaseException, depth: int = DEPTH_MAX) -> Trace:
+def capture(error: BaseException) -> Trace:
     """Turn an exception and what belongs to it into data."""
+    return _capture(error, DEPTH_MAX, set())
+
+
+def _capture(error: BaseException, depth: int, seen: set[int]) -> Trace:
+    seen.add(id(error))
     frames: deque[tuple[str, int, str]] = deque(maxlen=FRAMES_MAX)
     step = error.__traceback__
     while step is not None:
         code = step.tb_frame.f_code
         frames.append((code.co_filename, step.tb_lineno or 0, code.co_name))
         step = step.tb_next
+    members = _members(error) if depth else ()
+    # Told first, since a later one's context is often an earlier one.
+    told = tuple(_capture(member, depth - 1, seen) for member in members if id(member) not in seen)
     earlier = error.__cause__
     is_caused = earlier is not None
     if earlier is None and not error.__suppress_context__:
         earlier = error.__context__
+    follows = earlier is not None and depth > 0 and id(earlier) not in seen
     return Trace(
         error=one_line(error)[:TRACEBACK_CHARS_MAX],
         frames=tuple(frames),
         notes=tuple(str(note) for note in getattr(error, "__notes__", ())),
-        earlier=capture(earlier, depth - 1) if earlier is not None and depth else None,
+        earlier=_capture(earlier, depth - 1, seen) if earlier is not None and follows else None,
         is_caused=is_caused,
-        members=tuple(capture(member, depth - 1) for member in _members(error)) if depth else (),
+        members=told,
     )
 
 

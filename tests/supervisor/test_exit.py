@@ -10,7 +10,7 @@ from polysupervisor._exit import (
     leaves,
     split_cancelled,
 )
-from polysupervisor._trace import TRACEBACK_CHARS_MAX
+from polysupervisor._trace import FRAMES_MAX, TRACEBACK_CHARS_MAX
 
 
 def test_single_exception_becomes_its_name_and_one_line() -> None:
@@ -39,6 +39,46 @@ def test_texts_are_bounded_and_a_failing_str_does_no_harm() -> None:
     assert len(huge.summary) == SUMMARY_CHARS_MAX
     assert len(huge.traceback) == TRACEBACK_CHARS_MAX
     assert "RudeError" in describe(RudeError(), ExitKind.CRASH).summary
+
+
+def test_traceback_shows_causes_members_and_notes_each_once() -> None:
+    def fail() -> None:
+        try:
+            raise ValueError("first")
+        except ValueError as one:
+            one.add_note("with a note")
+            try:
+                raise KeyError("second")
+            except KeyError as two:
+                raise ExceptionGroup("both", [one, two]) from OSError("cause")
+
+    try:
+        fail()
+    except ExceptionGroup as error:
+        text = describe(error, ExitKind.CRASH).traceback
+    lines = text.splitlines()
+    assert lines[0] == "OSError: cause"
+    assert "direct cause" in text
+    assert text.count("ValueError: first") == text.count("with a note") == 1
+    assert text.count("KeyError: 'second'") == 1
+    assert '  |     raise ValueError("first")' in lines
+    assert "ExceptionGroup: both (2 sub-exceptions)" in lines
+
+
+def test_a_traceback_without_end_is_cut_at_its_innermost_frames() -> None:
+    def dig(depth: int) -> None:
+        if depth:
+            dig(depth - 1)
+        raise ValueError("bottom")
+
+    try:
+        dig(500)
+    except ValueError as error:
+        reason = describe(error, ExitKind.CRASH)
+    assert reason.trace is not None
+    assert len(reason.trace.frames) == FRAMES_MAX
+    assert reason.trace.frames[-1][2] == "dig"
+    assert reason.traceback.endswith("ValueError: bottom")
 
 
 def test_reason_keeps_no_exception_and_so_no_locals_alive() -> None:
