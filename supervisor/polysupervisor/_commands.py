@@ -124,7 +124,7 @@ class Commands(Restarts):
         if child.state in AT_REST:
             reply.set(None)
             return
-        child.stop_replies.append(reply)
+        child.stop_replies += (reply,)
         if self._plan is not None and self._plan.leader is child:
             self._abandon_plan()
         if child.state is ChildState.STOPPING:

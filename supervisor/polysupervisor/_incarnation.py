@@ -20,6 +20,9 @@ from polysupervisor._monitor import Monitor
 from polysupervisor._registry import Registry
 from polysupervisor._tree import TreeNode
 
+Report = Callable[[ExitReason, BaseException | None], None]
+"""Takes how an incarnation ended and, apart, an exception that no supervisor may handle."""
+
 
 @attrs.frozen
 class Place:
@@ -91,7 +94,7 @@ class Incarnation:
         self.wedged = False
         self.note = ""
         """What it said with its last beat."""
-        self.monitors: list[Monitor] = []
+        self.monitors: tuple[Monitor, ...] = ()
 
     def request_stop(self) -> None:
         """Ask it to end; idempotent."""
@@ -105,7 +108,7 @@ class Incarnation:
         self,
         spec: ChildSpec[Any],
         place: Place,
-        report: Callable[[ExitReason, BaseException | None], None],
+        report: Report,
     ) -> None:
         """Run it to its end and report that; nothing but Trio's own ``Cancelled`` comes out.
 

@@ -19,7 +19,7 @@ from polysupervisor._events import EventBus, EventKind
 from polysupervisor._exit import ExitKind, ExitReason, describe
 from polysupervisor._flags import Flags
 from polysupervisor._inbox import Inbox
-from polysupervisor._incarnation import Incarnation
+from polysupervisor._incarnation import Incarnation, Report
 from polysupervisor._record import After, Child
 from polysupervisor._registry import Registry
 from polysupervisor._ties import ChildTies
@@ -56,8 +56,18 @@ class Lifecycle(ABC):
         """Let the supervisor's task call ``message``."""
 
     @abstractmethod
-    def _spawn(self, child: Child, incarnation: Incarnation) -> None:
-        """Run an incarnation in a task of its own, which posts how it ended."""
+    def _spawn(self, child: Child, incarnation: Incarnation, report: Report) -> None:
+        """Run an incarnation in a task of its own, which reports how it ended."""
+
+    @abstractmethod
+    def exited(
+        self,
+        child: Child,
+        incarnation: Incarnation,
+        reason: ExitReason,
+        lethal: BaseException | None,
+    ) -> None:
+        """Judge an incarnation that has ended. For the runtime, as all without underscore."""
 
     @abstractmethod
     def _advance(self) -> None:
@@ -91,10 +101,10 @@ class Lifecycle(ABC):
         child.life.begin(child.number)
         self._alive += 1
         self._tell(child, EventKind.STARTING)
-        self._spawn(child, incarnation)
+        self._spawn(child, incarnation, ties.exited)
 
     def became_ready(self, child: Child, incarnation: Incarnation, value: object) -> None:
-        """An incarnation has said so. For the runtime, as are the others without underscore."""
+        """An incarnation has said so."""
         if child.current is not incarnation or child.state is not ChildState.STARTING:
             return  # it is being stopped already, so its readiness comes too late
         child.ready_at = trio.current_time()

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
 from random import Random
 from typing import Any
 
@@ -21,9 +20,8 @@ from polysupervisor._address import Address
 from polysupervisor._child import NESTED_SHUTDOWN, ChildSpec, Restart, check_id
 from polysupervisor._commands import Commands
 from polysupervisor._events import EventBus
-from polysupervisor._exit import ExitReason
 from polysupervisor._flags import Flags
-from polysupervisor._incarnation import Incarnation, Nestable, Place, attach
+from polysupervisor._incarnation import Incarnation, Nestable, Place, Report, attach
 from polysupervisor._record import Child
 from polysupervisor._tree import ChildInfo, ChildState, Counts, TreeNode
 from polysupervisor.errors import NotRunning
@@ -131,7 +129,8 @@ class Machine(Commands):
                 if self._stopping and not self._alive:
                     return True
                 if not self._inbox:
-                    alarm.deadline = self._timers.next_due()
+                    # Only ever earlier, since moving it costs: one that rings in vain moves it.
+                    alarm.deadline = min(alarm.deadline, self._timers.next_due())
                     await self._wait_for_post()
         return False
 
@@ -164,10 +163,7 @@ class Machine(Commands):
             trio.lowlevel.reschedule(self._waiter)
             self._waiter = None
 
-    def _spawn(self, child: Child, incarnation: Incarnation) -> None:
-        def report(reason: ExitReason, lethal: BaseException | None) -> None:
-            self._post(partial(self._exited, child, incarnation, reason, lethal))
-
+    def _spawn(self, child: Child, incarnation: Incarnation, report: Report) -> None:
         place = self._place_of(child, child.number)
         self._nursery.start_soon(incarnation.live, child.spec, place, report, name=child.path)
 

@@ -116,7 +116,7 @@ class Child:
         self.timer: Timer | None = None
         """The one that its state waits for: start timeout, grace, kill time, or due."""
         self.start_reply: Reply[Started] | None = None
-        self.stop_replies: list[Reply[None]] = []
+        self.stop_replies: tuple[Reply[None], ...] = ()
 
     @property
     def path(self) -> str:

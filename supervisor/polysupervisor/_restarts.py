@@ -33,13 +33,14 @@ class Restarts(Groups):
         self._window = RestartWindow(flags.intensity)
         self._outcome: BaseException | None = None
 
-    def _exited(
+    def exited(
         self,
         child: Child,
         incarnation: Incarnation,
         reason: ExitReason,
         lethal: BaseException | None,
     ) -> None:
+        """An incarnation has ended: judge it."""
         assert child.current is incarnation  # no restart before the end of the old one
         if child.is_proven():
             child.attempt = 0
@@ -71,7 +72,7 @@ class Restarts(Groups):
         """Do what was to follow the end of a child that was told to stop."""
         for reply in child.stop_replies:
             reply.set(None)
-        child.stop_replies.clear()
+        child.stop_replies = ()
         if self._stopping:
             self._rest(child, ChildState.STOPPED)
         elif after is After.START:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from polysupervisor._address import Address, life_of
 from polysupervisor._context import Ties
+from polysupervisor._exit import ExitReason
 from polysupervisor._incarnation import Incarnation
 from polysupervisor._monitor import Link, Monitor
 from polysupervisor._record import Child
@@ -33,6 +34,11 @@ class ChildTies(Ties):
         supervisor = self._supervisor
         supervisor.post(partial(supervisor.became_ready, self._child, self.incarnation, value))
 
+    def exited(self, reason: ExitReason, lethal: BaseException | None) -> None:
+        """Post how the incarnation has ended."""
+        supervisor, child = self._supervisor, self._child
+        supervisor.post(partial(supervisor.exited, child, self.incarnation, reason, lethal))
+
     def reset_backoff(self) -> None:
         """Forget its failures."""
         self._child.attempt = 0
@@ -46,7 +52,7 @@ class ChildTies(Ties):
     def monitor(self, who: Address[Any]) -> Monitor:
         """Make one that ends with the incarnation."""
         monitor = Monitor(life_of(who))
-        self.incarnation.monitors.append(monitor)
+        self.incarnation.monitors += (monitor,)
         return monitor
 
     def link(self, who: Address[Any]) -> None:
