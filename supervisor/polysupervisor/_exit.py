@@ -87,10 +87,13 @@ def describe(
 ) -> ExitReason:
     """Turn an exception into data; ``expected`` holds only if *all* leaves match."""
     found = list(leaves(error))
+    trace = capture(error)
+    alone = found[0] is error
+    lines = [trace.error] if alone else [one_line(leaf) for leaf in found]
     return ExitReason(
         kind=kind,
         types=tuple(type(leaf).__name__ for leaf in found),
-        summary="; ".join(one_line(leaf) for leaf in found)[:SUMMARY_CHARS_MAX],
+        summary="; ".join(lines)[:SUMMARY_CHARS_MAX],
         expected=all(isinstance(leaf, expected) for leaf in found),
-        trace=capture(error),
+        trace=trace,
     )

@@ -129,8 +129,9 @@ class Machine(Commands):
                 if self._stopping and not self._alive:
                     return True
                 if not self._inbox:
-                    # Only ever earlier, since moving it costs: one that rings in vain moves it.
-                    alarm.deadline = min(alarm.deadline, self._timers.next_due())
+                    due = self._timers.next_due()
+                    if due < alarm.deadline:  # moving it costs; one that rings in vain is cheap
+                        alarm.deadline = due
                     await self._wait_for_post()
         return False
 
