@@ -69,20 +69,33 @@ async def supervised_restarts(count: int) -> None:
         root.stop()
 
 
-async def bare_starts(count: int) -> float:
-    """As many idle tasks, each started with its handshake; returns the seconds of the start."""
+async def bare_life(count: int) -> tuple[float, float]:
+    """As many idle tasks, each started with its handshake, then cancelled.
+
+    Returns the seconds of the start, and of all of it.
+    """
 
     async def idle(task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         await trio.sleep_forever()
 
+    begun = time.perf_counter()
     async with trio.open_nursery() as nursery:
-        begun = time.perf_counter()
         for _ in range(count):
             await nursery.start(idle)
-        took = time.perf_counter() - begun
+        started = time.perf_counter()
         nursery.cancel_scope.cancel()
-    return took
+    return started - begun, time.perf_counter() - begun
+
+
+async def bare_starts(count: int) -> float:
+    """The start of as many bare tasks."""
+    return (await bare_life(count))[0]
+
+
+async def bare_ends(count: int) -> float:
+    """The start and end of as many bare tasks."""
+    return (await bare_life(count))[1]
 
 
 async def idle_actor(ctx: Context[Any]) -> None:
@@ -164,10 +177,12 @@ def main(quick: bool) -> None:
     crash: list[float] = []
     start: list[float] = []
     growth: list[float] = []
+    bare_growth: list[float] = []
     for _ in range(rounds):
         crash.append(timed(bare_restarts, restarts) / timed(supervised_restarts, restarts))
         start.append(inner(supervised_starts, children) / inner(bare_starts, children))
         growth.append(inner(dynamic_life, children) * 10 / inner(dynamic_life, children // 10))
+        bare_growth.append(inner(bare_ends, children) * 10 / inner(bare_ends, children // 10))
     # Each in a process of its own, so that none lives on memory that another has freed.
     memory = [
         float(
