@@ -198,6 +198,7 @@ def main(quick: bool) -> None:
     print(row("crash to running, rate against a bare loop", crash, ">= 0.5"))
     print(row("start of idle children, time against nursery.start", start, "<= 4"))
     print(row(f"dynamic start and stop, {children:,} against a tenth", growth, "< 13"))
+    print(row("the same of bare tasks", bare_growth, ""))
     print(
         f"| bytes a child, without and with a mailbox | {memory[0]:.0f}, {memory[1]:.0f} | < 8192 |"
     )
