@@ -16,7 +16,7 @@ from typing import TextIO
 from polyactors.logger import log
 from polyactors.terminal.text import printable
 
-HELD_LINES_MAX = 200
+HELD_LINES_MAX = 10
 """Lines kept while a live view has the terminal."""
 MESSAGE_CHARS_MAX = 1000
 _FORMATTER = logging.Formatter()

@@ -24,14 +24,18 @@ _is_interruptible = False
 
 
 @contextmanager
-def holding() -> Generator[None, None, None]:
-    """Hold stop signals inside the block. For the main thread."""
+def holding(*, for_good: bool = False) -> Generator[None, None, None]:
+    """Hold stop signals inside the block. For the main thread.
+
+    `for_good`: the process ends after it, with a code that is settled, so that further signals
+    are ignored from then on instead of being the end of an interpreter that shuts down.
+    """
     former = [(number, signal.signal(number, _hold)) for number in SIGNALS]
     try:
         yield
     finally:
         for number, handler in former:
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if for_good else handler)
         _held.clear()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum
+from inspect import iscoroutinefunction
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import attrs
@@ -108,6 +109,11 @@ class ChildSpec(Generic[M]):
     """For people and metrics; the runtime does not look at them."""
 
     def __attrs_post_init__(self) -> None:
+        if iscoroutinefunction(self.factory):
+            raise TypeError(
+                f"{self.id}: the factory is called for every incarnation and returns the actor;"
+                " for an async function of a context write factory=lambda: that_function"
+            )
         if self.significant and self.restart is Restart.PERMANENT:
             raise ValueError(f"{self.id}: a permanent child never ends, so it is not significant")
 

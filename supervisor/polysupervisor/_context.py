@@ -102,7 +102,7 @@ class Context(Generic[M]):
     def inbox(self) -> Inbox[M]:
         """The child's mailbox, lent to this incarnation. Raises ``NoMailbox`` if it has none."""
         if self._inbox is None:
-            raise NoMailbox(f"{self.path} was specified without a mailbox")
+            raise NoMailbox(f"{self.path} was specified without a mailbox: mailbox=MailboxSpec()")
         return self._inbox
 
     def ready(self, value: object = None) -> None:

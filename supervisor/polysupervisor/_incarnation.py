@@ -130,8 +130,13 @@ class Incarnation:
                         self.context,
                         spec.shutdown,
                     )
-                else:
+                elif callable(body):
                     await body(self.context)
+                else:
+                    raise TypeError(
+                        f"the factory of {place.path} made {body!r}, which is no async function"
+                        " of a context, no Actor and no supervisor"
+                    )
         except BaseException as error:
             cancelled, rest = split_cancelled(error)
             try:

@@ -126,7 +126,7 @@ class Lifecycle(ABC):
             child.start_reply = None
 
     def _start_timed_out(self, child: Child) -> None:
-        late = f"not ready within {child.spec.start_timeout:g} s"
+        late = f"not ready within {child.spec.start_timeout:g} s: no ctx.ready(), nothing received"
         reason = ExitReason(ExitKind.START_TIMEOUT, summary=late)
         self._condemn(child, reason, "start timeout")
 

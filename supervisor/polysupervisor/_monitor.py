@@ -60,6 +60,11 @@ class Monitor(Watcher, trio.abc.ReceiveChannel["Up | Down"]):
             life.watch(self)
 
     @property
+    def is_closed(self) -> bool:
+        """Whether nothing more can be received."""
+        return self._closed
+
+    @property
     def is_up(self) -> bool:
         """Whether the child is ready now, whatever was read."""
         return self._life.is_up

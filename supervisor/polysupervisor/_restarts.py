@@ -111,8 +111,7 @@ class Restarts(Groups):
             self._decide(child, reason)
         else:
             self._put_away(child)
-            if child.spec.significant and self._significance_is_spent():
-                self._begin_final_stop(f"significant child {child.path} has ended")
+            self._consider_auto_shutdown(child)
 
     def _put_away(self, child: Child) -> None:
         """Let a child that has finished stay down, or forget it."""
@@ -121,12 +120,13 @@ class Restarts(Groups):
         else:
             self._rest(child, ChildState.STOPPED)
 
-    def _significance_is_spent(self) -> bool:
-        """Say whether the end of a significant child ends this supervisor."""
-        if self._flags.auto_shutdown == "all":
-            others = self._children.values()
-            return all(each.will_be_down for each in others if each.spec.significant)
-        return self._flags.auto_shutdown == "any"
+    def _consider_auto_shutdown(self, child: Child) -> None:
+        """Stop, if the end of a significant child (which stays down) ends this supervisor."""
+        if not child.spec.significant:
+            return
+        others = (each for each in self._children.values() if each.spec.significant)
+        if self._flags.auto_shutdown == "any" or all(each.will_be_down for each in others):
+            self._begin_final_stop(f"significant child {child.path} has ended")
 
     def _decide(self, child: Child, reason: ExitReason) -> None:
         """Grant a restart or not, and stop the group of the child either way."""
@@ -163,6 +163,7 @@ class Restarts(Groups):
         if group:
             why = f"{self._flags.strategy.value}: {child.path} was given up"
             self._follow(self._stop_group(group, After.REST, why))
+        self._consider_auto_shutdown(child)
 
     def _escalates(self, child: Child, group: list[Child]) -> bool:
         if self._flags.intensity.on_exhausted == "give_up_unless_last":

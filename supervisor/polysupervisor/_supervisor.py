@@ -62,6 +62,9 @@ class Supervisor(Nestable):
         )
         self._machine = Machine(name, children, flags, rng, events)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.path} {self._machine.state.value}>"
+
     @property
     def name(self) -> str:
         """Its id among its siblings, and the first part of all paths if it is the root."""

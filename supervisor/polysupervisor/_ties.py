@@ -52,7 +52,9 @@ class ChildTies(Ties):
     def monitor(self, who: Address[Any]) -> Monitor:
         """Make one that ends with the incarnation."""
         monitor = Monitor(life_of(who))
-        self.incarnation.monitors += (monitor,)
+        # Without those that were closed, or an actor that makes many would keep them all.
+        open_ones = (each for each in self.incarnation.monitors if not each.is_closed)
+        self.incarnation.monitors = (*open_ones, monitor)
         return monitor
 
     def link(self, who: Address[Any]) -> None:

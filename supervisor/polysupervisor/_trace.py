@@ -56,7 +56,8 @@ class Trace:
             for entry in StackSummary.from_list([(*frame, None) for frame in self.frames]).format():
                 yield from entry.splitlines()
         yield self.error
-        yield from self.notes
+        for note in self.notes:
+            yield from note.splitlines()
         for number, member in enumerate(self.members, 1):
             yield f"  +---------------- {number} ----------------"
             for line in member._lines():

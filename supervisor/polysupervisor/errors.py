@@ -38,6 +38,8 @@ class SupervisorEscalation(SupervisionError):
 
     def __init__(self, path: str, child: str, why: str, reason: ExitReason) -> None:
         super().__init__(f"{path} gave up: child {child} {why}; last exit: {reason}")
+        if reason.traceback:
+            self.add_note(f"Where {path}/{child} failed:\n{reason.traceback}")
         self.path = path
         """Path of the supervisor that gave up."""
         self.child = child
@@ -56,6 +58,8 @@ class StartFailed(SupervisionError):
 
     def __init__(self, path: str, reason: ExitReason) -> None:
         super().__init__(f"child {path} failed to start: {reason}")
+        if reason.traceback:
+            self.add_note(f"Where {path} failed:\n{reason.traceback}")
         self.path = path
         """Path of the child."""
         self.reason = reason

@@ -58,6 +58,18 @@ class _Faults:
     wedge: float = 0.0
     messages: int = 0
 
+    def left(self) -> list[str]:
+        """What has not struck."""
+        planned = {
+            "crash at a message": self.crash_at_message is not None,
+            "crash after a time": self.crash_after < math.inf,
+            "failing start": self.failing_starts > 0,
+            "hang": self.hangs or self.hang_at_message is not None,
+            "slow stop": self.slow_stop > 0,
+            "wedge": self.wedge > 0,
+        }
+        return [name for name, is_left in planned.items() if is_left]
+
 
 class FaultPlan:
     """Which child shall fail, and how. Each fault strikes once, ``fail_start`` as often as told.
@@ -123,6 +135,15 @@ class FaultPlan:
         """
         self._of(child_id).wedge = cpu_s
         return self
+
+    def pending(self) -> list[str]:
+        """Return what has not struck (yet), as lines ``child: fault``.
+
+        Empty at the end of a test that planned only what could happen; a misspelt id stays.
+        """
+        return [
+            f"{child}: {fault}" for child, each in self._faults.items() for fault in each.left()
+        ]
 
     def wrap(self, *specs: ChildSpec[Any]) -> list[ChildSpec[Any]]:
         """Return specifications whose actors do as planned; also for ``start_child``.
@@ -200,14 +221,14 @@ async def _ending(run: Body, ctx: Context[Any], faults: _Faults) -> None:
     """Live, and then be slow to stop and hard to cancel."""
     try:
         await run(ctx)
-    except trio.Cancelled:
-        with trio.CancelScope(shield=True):
+    finally:
+        if trio.current_effective_deadline() == -math.inf:
             wedge, faults.wedge = faults.wedge, 0.0
-            await trio.sleep(wedge)
-        raise
-    if ctx.stop_requested.is_set():
-        slow_stop, faults.slow_stop = faults.slow_stop, 0.0
-        await trio.sleep(slow_stop)
+            with trio.CancelScope(shield=True):
+                await trio.sleep(wedge)
+        elif ctx.stop_requested.is_set():
+            slow_stop, faults.slow_stop = faults.slow_stop, 0.0
+            await trio.sleep(slow_stop)
 
 
 class _FaultyInbox(Inbox[M]):
@@ -328,8 +349,10 @@ async def wait_event(
 
     ``id`` is the id or the path of a child. Only events from now on count, so subscribe to the
     bus where one must not be missed. *Error handling*: raises ``trio.EndOfChannel`` when the
-    tree ends first. Waits as long as it takes: bound it with ``trio.fail_after``.
+    tree ends first, ``ValueError`` for a kind that does not exist. Waits as long as it takes:
+    bound it with ``trio.fail_after``.
     """
+    kind = EventKind(kind)
     async with bus.subscribe() as events:
         while True:
             event = await events.receive()

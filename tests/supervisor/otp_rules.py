@@ -151,6 +151,10 @@ class Supervisor:
         elif not finished:
             self.restart(child, how)
             return
+        self.consider_auto_shutdown(child)
+
+    def consider_auto_shutdown(self, child: Child) -> None:
+        """A child is down for good; is that the end of the supervisor?"""
         if child.spec.significant and self.significance_is_spent():
             self.end()
             self.report("return")
@@ -208,6 +212,7 @@ class Supervisor:
             self.world.tell(child.path, child.number, "gave_up")
             child.state = "down"
             self.stop([each for each in group if each is not child])
+            self.consider_auto_shutdown(child)
 
     def report(self, how: str) -> None:
         """Tell the supervisor above that this one has ended by itself."""

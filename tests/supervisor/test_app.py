@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from polysupervisor import (
     Context,
     ExitKind,
     Intensity,
+    Restart,
     Shutdown,
     StartFailed,
     Supervisor,
@@ -94,3 +96,58 @@ async def test_cancellation_from_outside_goes_on() -> None:
         scope.cancel()
         await run_app(root)
     assert scope.cancelled_caught
+
+
+async def test_it_is_ready_when_all_children_are_and_needs_no_signals(
+    puppet_spec: Spec, autojump_clock: trio.testing.MockClock
+) -> None:
+    root = Supervisor("root", [puppet_spec("a")])
+    async with trio.open_nursery() as nursery:
+        await nursery.start(partial(run_app, root, signals=()))
+        assert [child.state.value for child in root.children()] == ["running"]
+        root.stop()
+
+
+async def test_what_goes_wrong_is_logged_as_what_it_is(
+    puppet_spec: Spec, caplog: pytest.LogCaptureFixture, autojump_clock: trio.testing.MockClock
+) -> None:
+    specs = [
+        puppet_spec("bug"),
+        puppet_spec("net", expected=(OSError,)),
+        puppet_spec("done", restart=Restart.TRANSIENT),
+    ]
+    root = Supervisor("root", specs, intensity=Intensity(limit=1, on_exhausted="give_up"))
+
+    async def script() -> None:
+        for child, error in (
+            ("bug", ValueError("boom")), ("net", OSError("reset")), ("done", None),
+            ("bug", KeyError("k")),
+        ):  # fmt: skip
+            await root.address(child).send(error)
+            await trio.sleep(1)
+        root.stop()
+
+    with caplog.at_level(logging.DEBUG, logger="polysupervisor"):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(script)
+            assert await run_app(root) == 0
+    told = [(record.levelname, record.getMessage().splitlines()[0]) for record in caplog.records]
+    assert told == [
+        ("ERROR", "root/bug#1: crash (ValueError: boom)"),
+        ("DEBUG", "root/net#1: crash (OSError: reset)"),
+        ("ERROR", "root/bug#2: crash (KeyError: 'k')"),
+        ("WARNING", "root/bug#2: gave_up"),
+    ]
+    assert "raise order" in caplog.records[0].getMessage()
+
+
+async def test_what_is_raised_says_where_the_actor_failed(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async def broken(ctx: Context[Any]) -> None:
+        raise LookupError("typo")
+
+    inner = Supervisor("inner", [ChildSpec("a", lambda: broken)])
+    with pytest.raises(StartFailed) as caught:
+        await run_app(Supervisor("root", [inner]), signals=())
+    assert any("in broken" in note for note in caught.value.__notes__)

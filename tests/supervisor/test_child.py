@@ -1,8 +1,9 @@
 import math
+from typing import Any
 
 import pytest
 
-from polysupervisor import ChildSpec, Context, ExitKind, Restart, Shutdown
+from polysupervisor import ChildSpec, Context, ExitKind, Restart, Shutdown, StartFailed, Supervisor
 from polysupervisor._child import is_restarted, shutdown_of
 
 
@@ -40,3 +41,16 @@ def test_specification_cannot_be_changed_and_shares_no_labels() -> None:
     assert first.labels is not second.labels
     with pytest.raises(AttributeError):
         first.id = "c"  # type: ignore[misc]  # wrong on purpose
+
+
+def test_an_async_function_in_the_place_of_its_factory_is_explained() -> None:
+    factory: Any = actor
+    with pytest.raises(TypeError, match="write factory=lambda"):
+        ChildSpec("a", factory)
+
+
+async def test_a_factory_that_makes_no_actor_is_explained() -> None:
+    factory: Any = lambda: 7  # noqa: E731
+    spec: ChildSpec[Any] = ChildSpec("a", factory)
+    with pytest.raises(StartFailed, match="the factory of root/a made 7, which is no async"):
+        await Supervisor("root", [spec]).run()

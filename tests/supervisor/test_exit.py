@@ -1,6 +1,7 @@
 import gc
 import weakref
 
+import pytest
 import trio
 
 from polysupervisor import ExitKind, ExitReason
@@ -52,10 +53,9 @@ def test_traceback_shows_causes_members_and_notes_each_once() -> None:
             except KeyError as two:
                 raise ExceptionGroup("both", [one, two]) from OSError("cause")
 
-    try:
+    with pytest.raises(ExceptionGroup) as caught:
         fail()
-    except ExceptionGroup as error:
-        text = describe(error, ExitKind.CRASH).traceback
+    text = describe(caught.value, ExitKind.CRASH).traceback
     lines = text.splitlines()
     assert lines[0] == "OSError: cause"
     assert "direct cause" in text
@@ -71,10 +71,9 @@ def test_a_traceback_without_end_is_cut_at_its_innermost_frames() -> None:
             dig(depth - 1)
         raise ValueError("bottom")
 
-    try:
+    with pytest.raises(ValueError, match="bottom") as caught:
         dig(500)
-    except ValueError as error:
-        reason = describe(error, ExitKind.CRASH)
+    reason = describe(caught.value, ExitKind.CRASH)
     assert reason.trace is not None
     assert len(reason.trace.frames) == FRAMES_MAX
     assert reason.trace.frames[-1][2] == "dig"

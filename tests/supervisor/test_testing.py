@@ -249,3 +249,44 @@ async def test_children_that_are_not_planned_for_are_left_alone(autojump_clock: 
     assert kinds(events, "pool/worker")[-1] == "1 stopped"
     with pytest.raises(InjectedFault):
         raise InjectedFault
+
+
+async def test_a_plan_tells_what_has_not_struck(autojump_clock: MockClock) -> None:
+    plan = FaultPlan().crash("worker", at_message=1).hang("wroker").fail_start("x", 2)
+    plan.slow_stop("y", 1).wedge("y", 1)
+
+    async def scenario(root: Supervisor) -> None:
+        await root.address("worker").send(1)
+        await trio.sleep(1)
+
+    assert len(plan.pending()) == 5
+    await run_virtual(Supervisor("root", plan.wrap(spec())), scenario)
+    assert plan.pending() == ["wroker: hang", "x: failing start", "y: slow stop", "y: wedge"]
+
+
+async def test_faults_of_the_end_strike_however_an_actor_ends(autojump_clock: MockClock) -> None:
+    async def receiver(ctx: Context[int]) -> None:
+        async with ctx.open_nursery() as nursery:
+            nursery.start_soon(trio.sleep_forever)
+            while True:
+                await ctx.inbox.receive()  # raises EndOfChannel when a stop is requested
+
+    async def nothing(_: Supervisor) -> None:
+        await trio.sleep(1)
+
+    own: ChildSpec[int] = ChildSpec("a", lambda: receiver, mailbox=MailboxSpec(), shutdown=BRIEF)
+    for plan, told, seconds in (
+        (FaultPlan().slow_stop("a", 1.5), ["stopped"], 1.5),
+        (FaultPlan().slow_stop("a", 60), ["killed"], 2.0),
+        (FaultPlan().hang("a").wedge("a", 30), ["wedged", "killed"], 32.0),
+    ):
+        events = await run_virtual(Supervisor("root", plan.wrap(own)), nothing)
+        begin = next(event for event in events if event.kind is EventKind.STOPPING)
+        after = events[events.index(begin) + 1 :]
+        assert [event.kind.value for event in after] == told
+        assert after[-1].t - begin.t == seconds
+
+
+async def test_a_kind_of_event_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ValueError, match="exitted"):
+        await wait_event(Supervisor("root").events, "exitted")

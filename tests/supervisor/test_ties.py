@@ -1,5 +1,7 @@
 """Monitors, links and requested restarts: what one child can have to do with another."""
 
+import gc
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -446,3 +448,53 @@ def test_a_life_ends_once() -> None:
     life.end()
     life.end()
     assert ended == ["root/a"]
+
+
+async def test_closed_monitors_are_not_kept(
+    autojump_clock: trio.testing.MockClock, puppet_spec: PuppetSpec
+) -> None:
+    alive: list[weakref.ref[Monitor]] = []
+
+    async def curious(ctx: Context[Any]) -> None:
+        for _ in range(10):
+            monitor = ctx.monitor(root.address("child"))
+            alive.append(weakref.ref(monitor))
+            monitor.close()
+            del monitor
+        ctx.monitor(root.address("child"))
+        ctx.ready()
+        await ctx.stop_requested.wait()
+
+    root = Supervisor("root", [puppet_spec("child"), ChildSpec("curious", lambda: curious)])
+    async with trio.open_nursery() as nursery:
+        await run_all(nursery, root)
+        gc.collect()
+        assert [each() for each in alive] == [None] * 10
+        root.stop()
+
+
+async def test_a_significant_child_that_is_given_up_has_ended(
+    autojump_clock: trio.testing.MockClock, puppet_spec: PuppetSpec
+) -> None:
+    root = Supervisor(
+        "root",
+        [
+            puppet_spec("one", restart=Restart.TRANSIENT, significant=True),
+            puppet_spec("two", restart=Restart.TRANSIENT, significant=True),
+            puppet_spec("other"),
+        ],
+        intensity=Intensity(limit=0, on_exhausted="give_up"),
+        auto_shutdown="all",
+    )
+    async with trio.open_nursery() as nursery:
+        await run_all(nursery, root)
+        root.address("one").send_nowait(None)
+        await wait_all_tasks_blocked()
+        assert root.count().active == 2
+        root.address("two").send_nowait(ValueError("crash"))
+        await wait_all_tasks_blocked()
+        assert root.count().active == 0
+
+
+def test_a_supervisor_shows_its_path_and_state() -> None:
+    assert repr(DynamicSupervisor("pool")) == "<DynamicSupervisor pool waiting>"

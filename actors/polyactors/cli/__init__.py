@@ -21,12 +21,12 @@ EXIT_INTERRUPTED = 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command and return the exit code; a user's mistake is one line on standard error."""
     try:
-        return _run(sys.argv[1:] if argv is None else argv)
+        return _run(sys.argv[1:], for_good=True) if argv is None else _run(argv, for_good=False)
     except BaseException as error:
         return _explain(error)
 
 
-def _run(argv: Sequence[str]) -> int:
+def _run(argv: Sequence[str], *, for_good: bool) -> int:
     from polyactors import stops
     from polyactors.cli.arguments import parse
     from polyactors.terminal import pipes
@@ -36,7 +36,7 @@ def _run(argv: Sequence[str]) -> int:
         name, values = parse(argv)
     except SystemExit as request:  # --help and --version
         return request.code if isinstance(request.code, int) else EXIT_CLEAN
-    with stops.holding():
+    with stops.holding(for_good=for_good):
         from polyactors import run  # only now: it brings Trio and all the rest
 
         code = run.COMMANDS[name](values)
