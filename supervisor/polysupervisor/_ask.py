@@ -36,7 +36,9 @@ class Reply(Generic[R]):
             self._answered.set()
 
     def fail(self, error: Exception) -> None:
-        """Refuse: ``ask`` raises ``error``."""
+        """Refuse: ``ask`` raises ``error``. Raises ``TypeError`` for what is no ``Exception``."""
+        if not isinstance(error, Exception):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"an asker is refused by an Exception, was {error!r}")
         if not self._answered.is_set():
             self._error = error
             self._answered.set()

@@ -92,7 +92,8 @@ class ChildSpec(Generic[M]):
     backoff: Backoff | None = attrs.field(default=None, validator=optional(instance_of(Backoff)))
     """How long a restart waits; ``None``: not at all, as in OTP."""
     expected: tuple[type[Exception], ...] = attrs.field(default=(), validator=instance_of(tuple))
-    """Failures that are no bugs: they wait like others but spend no intensity."""
+    """Failures that are no bugs: they wait like others but spend no intensity. Give such a child
+    a ``backoff``: without one it is restarted at once, each time."""
     shutdown: Shutdown = attrs.field(default=Shutdown(), validator=instance_of(Shutdown))
     """How it is stopped. For a nested supervisor the default stands for OTP's infinite grace:
     the ``stop_deadline`` of the nested supervisor is its bound."""
@@ -114,12 +115,19 @@ class ChildSpec(Generic[M]):
                 f"{self.id}: the factory is called for every incarnation and returns the actor;"
                 " for an async function of a context write factory=lambda: that_function"
             )
+        for each in self.expected:
+            if not (isinstance(each, type) and issubclass(each, Exception)):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(f"{self.id}: expected holds classes of Exception, had {each!r}")
         if self.significant and self.restart is Restart.PERMANENT:
             raise ValueError(f"{self.id}: a permanent child never ends, so it is not significant")
 
 
-NESTED_SHUTDOWN = Shutdown(grace=math.inf)
-"""What a nested supervisor gets unless it is told otherwise."""
+NESTED_SHUTDOWN = Shutdown(grace=math.inf, kill=35.0)
+"""What a nested supervisor gets unless it is told otherwise.
+
+When it is cancelled, it cancels its children one after the other, within its ``stop_deadline``
+(30 s unless told otherwise); only what takes longer is wedged.
+"""
 
 
 def shutdown_of(spec: ChildSpec[Any], is_supervisor: bool) -> Shutdown:

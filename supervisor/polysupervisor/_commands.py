@@ -35,6 +35,7 @@ class Commands(Restarts):
     def __init__(self, name: str, flags: Flags, rng: Random, events: EventBus) -> None:
         super().__init__(name, flags, rng, events)
         self._callers: set[Reply[Any]] = set()
+        self._is_to_stop = False
 
     def _add(self, spec: ChildSpec[Any], instance: Nestable | None = None) -> Child:
         life = Life(f"{self.path}/{spec.id}")
@@ -61,6 +62,7 @@ class Commands(Restarts):
     def stop(self) -> None:
         """Begin an ordered stop; idempotent, harmless before and after the run."""
         if not self._stopping:
+            self._is_to_stop = True
             self._post(partial(self._begin_final_stop, "the supervisor stops"))
 
     async def start_child(self, spec: ChildSpec[Any]) -> Started:
@@ -125,7 +127,8 @@ class Commands(Restarts):
             reply.set(None)
             return
         child.stop_replies += (reply,)
-        if self._plan is not None and self._plan.leader is child:
+        waits = child.state in (ChildState.WAITING, ChildState.RESTARTING, ChildState.STARTING)
+        if self._plan is not None and self._plan.leader is child and waits:
             self._abandon_plan()
         if child.state is ChildState.STOPPING:
             child.after = After.REST
@@ -151,6 +154,8 @@ class Commands(Restarts):
             raise AlreadyRunning(f"{child.path} is {child.state.value}")
         if child.instance is not None:
             raise SupervisionError(f"{child.path} is a supervisor instance, which runs once")
+        if child.start_reply is not None:
+            raise Restarting(f"{child.path} is being started by command already")
         if reset_backoff:
             child.attempt = 0
             child.window = None
@@ -162,7 +167,10 @@ class Commands(Restarts):
             if self._plan.leader is child:
                 self._plan.due = 0.0
             self._advance()
+        elif self._has_turn_to_come(child):
+            self._enter(child, ChildState.WAITING)
         else:
+            child.forget_queued()
             self._begin_start(child)
 
     def _delete_child(self, child_id: str, reply: Reply[None]) -> None:

@@ -172,14 +172,15 @@ class Context(Generic[M]):
         """Have this child, or the sibling of the id ``of``, treated as failed.
 
         The exit is a crash by ``RestartRequested``: the strategy applies, and the intensity is
-        spent (unless that class is in ``ChildSpec.expected``). For itself this never returns:
-        the incarnation is cancelled. A sibling is stopped with its own grace, which is not
-        waited for; nothing happens if it is not running. Raises ``NotFound``.
+        spent (unless that class is in ``ChildSpec.expected``). For itself this never returns,
+        since the incarnation is cancelled; unless it is being stopped already. A sibling is
+        stopped with its own grace, which is not waited for; nothing happens if it is not
+        running. Raises ``NotFound``.
         """
         who = self.id if of is None else of
         self._ties.request_restart(who, reason)
         if who == self.id:
-            await trio.sleep_forever()
+            await self.stop_requested.wait()
         await trio.lowlevel.checkpoint()
 
     def open_nursery(self) -> AbstractAsyncContextManager[trio.Nursery]:

@@ -64,11 +64,14 @@ class ExitReason:
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
     """Yield the exceptions of a (nested) group, or the exception itself."""
-    if isinstance(error, BaseExceptionGroup):
-        for member in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from leaves(member)
-    else:
-        yield error
+    left = [error]  # no recursion: a group may be nested deeper than the stack
+    while left:
+        first = left.pop()
+        if isinstance(first, BaseExceptionGroup):
+            members = cast("BaseExceptionGroup[BaseException]", first).exceptions
+            left.extend(reversed(members))
+        else:
+            yield first
 
 
 def split_cancelled(
@@ -78,8 +81,17 @@ def split_cancelled(
     if isinstance(error, trio.Cancelled):
         return error, None
     if isinstance(error, BaseExceptionGroup):
-        return cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)
+        return _split_group(cast("BaseExceptionGroup[BaseException]", error))
     return None, error
+
+
+def _split_group(
+    group: BaseExceptionGroup[BaseException],
+) -> tuple[BaseException | None, BaseException | None]:
+    try:
+        return group.split(trio.Cancelled)
+    except RecursionError:  # nested deeper than the stack; not by Trio
+        return None, group
 
 
 def describe(

@@ -113,6 +113,13 @@ class Groups(Lifecycle):
             plan.cursor -= 1
         return True
 
+    def _has_turn_to_come(self, child: Child) -> bool:
+        """Say whether a child at rest belongs to a group that restarts, and will start with it."""
+        plan = self._plan
+        if plan is None or plan.after is not After.TURN:
+            return False
+        return child in plan.members[0 if plan.stopping else plan.cursor :]
+
     def _abandon_plan(self) -> None:
         """Let those down whose turn to start has not come: what they waited for is stopped."""
         plan = self._plan
@@ -120,7 +127,7 @@ class Groups(Lifecycle):
         for child in plan.members:
             if child.state is ChildState.STOPPING and child.after is After.TURN:
                 child.after = After.REST
-            elif child.state is ChildState.WAITING and child is not plan.leader:
+            elif child is not plan.leader and child.current is None:
                 self._rest(child, ChildState.STOPPED)
         if plan.stopping:
             plan.after = After.REST

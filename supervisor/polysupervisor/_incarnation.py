@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import Random
@@ -139,11 +140,15 @@ class Incarnation:
                     )
         except BaseException as error:
             cancelled, rest = split_cancelled(error)
+            if cancelled is not None and trio.current_effective_deadline() > -math.inf:
+                # Nobody cancels this task: the actor kept an old one, or was handed another's.
+                cancelled, rest = None, error
             try:
                 if rest is None:
                     report(self.verdict or ExitReason(ExitKind.KILLED), None)
                 else:
-                    lethal = not all(isinstance(leaf, Exception) for leaf in leaves(rest))
+                    harmless = (Exception, trio.Cancelled)
+                    lethal = not all(isinstance(leaf, harmless) for leaf in leaves(rest))
                     report(self._raised(rest, spec), rest if lethal else None)
                 if cancelled is not None:
                     raise cancelled from None

@@ -268,7 +268,7 @@ class Lifecycle(ABC):
         """Return a child. Raises ``NotFound``."""
         try:
             return self._children[child_id]
-        except KeyError:
+        except (KeyError, TypeError):  # the latter for what cannot be an id
             raise NotFound(f"{self.path} has no child of the id {child_id!r}") from None
 
     def post(self, message: Callable[[], None]) -> None:

@@ -113,7 +113,7 @@ class Machine(Commands):
             self._post(self._begin_abrupt_stop)
 
     async def _serve(self) -> None:
-        if not self._inbox:  # else it was told to stop before it ran
+        if not self._is_to_stop:
             self._begin_first_start()
         while not await self._serve_until_due():
             pass

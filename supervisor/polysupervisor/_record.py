@@ -183,7 +183,7 @@ class Plan:
 
     A newer decision replaces it. That loses nothing: members that the old plan had not started
     yet are behind its first failure, so a new group, which reaches to the end of the children,
-    holds them too.
+    holds them too. (None of them is started out of its turn, not even by command.)
     """
 
     __slots__ = ("after", "cursor", "due", "leader", "members", "stopping", "timer", "why")

@@ -95,6 +95,9 @@ class Supervisor(Nestable):
         stop; ``RuntimeError`` when called twice. ``KeyboardInterrupt`` or ``SystemExit`` in a
         child is raised here after an ordered stop.
 
+        ``KeyboardInterrupt`` may land in this task itself if nobody takes the signal: then
+        nothing is stopped in order. ``run_app`` takes it.
+
         *Cancellation*: the children are stopped in reverse order without grace (each cancelled,
         and waited for up to its ``Shutdown.kill``), within ``stop_deadline``; then the
         cancellation goes on. A child that resists its cancellation is reported as ``wedged``
@@ -190,3 +193,4 @@ class Supervisor(Nestable):
         if context.stop_requested.is_set():
             self.stop()
         await self._machine.run(context.ready)
+        context.ready()  # if it ended while it started: by command, which is no failure

@@ -88,7 +88,7 @@ def _capture(error: BaseException, depth: int, seen: set[int]) -> Trace:
     return Trace(
         error=one_line(error)[:TRACEBACK_CHARS_MAX],
         frames=tuple(frames),
-        notes=tuple(str(note) for note in getattr(error, "__notes__", ())),
+        notes=tuple(str(note) for note in (getattr(error, "__notes__", None) or ())),
         earlier=_capture(earlier, depth - 1, seen) if earlier is not None and follows else None,
         is_caused=is_caused,
         members=told,

@@ -425,7 +425,7 @@ async def test_a_service_that_cannot_start_raises_why_as_it_is(
     monkeypatch.setattr("polyactors.shard.BookShard.start", crash)
     with pytest.raises(StartFailed, match="planted") as caught, trio.fail_after(60.0):
         await block()
-    assert not hasattr(caught.value, "__notes__")
+    assert "RuntimeError: planted" in caught.value.__notes__[0]
 
 
 async def test_of_two_failures_the_first_is_raised_with_a_note_of_the_other(

@@ -438,6 +438,17 @@ def test_time_is_not_read_for_progress_that_nobody_watches() -> None:
 # What may be specified.
 
 
+def test_specification_is_as_documented_unless_told_otherwise() -> None:
+    assert MailboxSpec() == MailboxSpec(
+        size=256,
+        overflow=Overflow.BLOCK,
+        key=None,
+        keep_on_restart=True,
+        redeliver=0,
+        stall_after=None,
+    )
+
+
 def test_specification_refuses_what_makes_no_sense() -> None:
     with pytest.raises(ValueError, match="size"):
         MailboxSpec(size=0)

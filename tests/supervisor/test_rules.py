@@ -32,7 +32,8 @@ from polysupervisor import (
 
 SIDE_EVENTS = frozenset({EventKind.LOST_IN_FLIGHT})
 BACKOFFS = [0.0, 0.0, 1.0371, 2.1513, 3.2719]
-"""Seconds; odd, so that no two restarts fall on one moment."""
+"""Seconds; odd, and made different for each id, so that no two siblings are due at one moment."""
+IDS = ["w0", "w1", "w2", "s0", "s1", "s2", "n0", "n1"]
 
 
 @attrs.frozen
@@ -144,7 +145,13 @@ class Play:
 # What is drawn.
 
 restarts = st.sampled_from(Restart)
-backoffs = st.sampled_from(BACKOFFS)
+
+
+def backoffs(child_id: str) -> st.SearchStrategy[float]:
+    own = 0.0017 * (1 + IDS.index(child_id))
+    return st.sampled_from([seconds + own if seconds else 0.0 for seconds in BACKOFFS])
+
+
 exhaustions = st.sampled_from(["escalate", "escalate", "give_up", "give_up_unless_last"])
 
 
@@ -154,7 +161,7 @@ def workers(
 ) -> Worker:
     restart = draw(restarts)
     significant = may_signify and restart is not Restart.PERMANENT and draw(st.booleans())
-    return Worker(child_id, restart, significant, draw(backoffs) if may_wait else 0.0)
+    return Worker(child_id, restart, significant, draw(backoffs(child_id)) if may_wait else 0.0)
 
 
 @st.composite
@@ -166,7 +173,9 @@ def branches(draw: st.DrawFn, child_id: str, depth: int) -> Branch:
     for number in range(draw(st.integers(0 if depth else 1, 3))):
         if depth and draw(st.booleans()):
             nested = draw(branches(f"s{number}", depth - 1))
-            children.append(attrs.evolve(nested, backoff=draw(backoffs) if waits else 0.0))
+            children.append(
+                attrs.evolve(nested, backoff=draw(backoffs(nested.id)) if waits else 0.0)
+            )
         else:
             signifies = auto_shutdown != "never"
             children.append(draw(workers(f"w{number}", may_signify=signifies, may_wait=waits)))
