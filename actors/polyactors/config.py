@@ -112,6 +112,15 @@ class Settings:
         "a session that brought changes for so long makes the next reconnect quick again",
         metavar="S",
     )
+    audit_seconds: float = _number(
+        60.0, "every book is compared with REST's at least so often", metavar="S"
+    )
+    hash_budget_percent: float = _number(
+        2.0,
+        "of one core, at most, for hashing books in turn",
+        metavar="PERCENT",
+        maximum=100.0,
+    )
     tokens_per_connection: int = _number(
         200, "more tokens open further connections", metavar="N", maximum=200
     )
@@ -206,10 +215,10 @@ def make_settings(values: Mapping[str, Any], *, source: str = "the configuration
     for field in attrs.fields(Settings):
         maximum = field.metadata.get("maximum")
         value = getattr(settings, field.name)
-        if maximum is not None and value > maximum:
-            raise UsageError(f"{source}: {field.name} must be at most {maximum}")
         if value == math.inf:  # for programs only: a replay has no deadline
             raise UsageError(f"{source}: {field.name} must be a finite number")
+        if maximum is not None and value > maximum:
+            raise UsageError(f"{source}: {field.name} must be at most {maximum}")
     return settings
 
 

@@ -133,6 +133,18 @@ class Feed:
             now_seconds=trio.current_time(),
         )
 
+    def last_hash(self, token: str) -> str:
+        """The hash that the stream stated last for the token; "" when it has stated none."""
+        state = None if self.shard is None else self.shard.books.get(token)
+        return "" if state is None else state.group.hash
+
+    def busiest(self, count: int) -> list[str]:
+        """The `count` tokens with the most changes since the shard began, the busiest first."""
+        if self.shard is None:
+            return list(self.tokens[:count])
+        books = sorted(self.shard.books.values(), key=lambda state: -state.changes)
+        return [state.token for state in books[:count]]
+
     def states(self) -> Counter[TrustState]:
         """Number of tokens by trust state."""
         return Counter(trust.state for trust in self.trust.values())

@@ -97,6 +97,26 @@ class RestBook:
     """REST answered that there is no such token (404)."""
 
 
+@frozen
+class Audited:
+    """audit → book shard: what REST says of books that may be believed here."""
+
+    feed: str
+    epoch: int
+    """The session that was live when REST was asked."""
+    snapshots: tuple[BookSnapshot, ...]
+    unknown: tuple[str, ...] = ()
+    """Tokens that REST does not know (404, asked one by one)."""
+
+
+@frozen
+class AuditAgain:
+    """book shard → audit: ask REST again soon about a token. Coalesces by feed and token."""
+
+    feed: str
+    token: str
+
+
 HeartbeatMessage = SessionOpened | PongReceived
 ControlMessage = Resync | SendPing | Abort
-ShardMessage = Parsed | RestBook
+ShardMessage = Parsed | RestBook | Audited

@@ -196,6 +196,7 @@ class BookShard:
                     self._statistics.foreign_events += 1
                     continue
                 state = self._follow(change.token, event.market, now)
+            state.changes += 1
             if state.splice is not None:
                 if state.splice.held:
                     touched[state.token] = state  # held changes settle now, one way or another

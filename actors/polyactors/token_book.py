@@ -31,7 +31,7 @@ class TokenBook:
     """One token's book with all that its trust hangs on."""
 
     __slots__ = (
-        "attempts", "book", "buffer", "due_seconds", "dumps_state_tick_size", "expects_book",
+        "attempts", "book", "buffer", "changes", "due_seconds", "dumps_state_tick_size", "expects_book",
         "group", "inputs", "last_cause", "live_since_seconds", "market",
         "next_tick_size", "splice", "step", "token", "why",
     )  # fmt: skip
@@ -52,6 +52,8 @@ class TokenBook:
         self.attempts = 0
         """Resyncs since the book was last LIVE for RESYNC_FORGIVEN_SECONDS."""
         self.live_since_seconds = 0.0
+        self.changes = 0
+        """Changes that the stream brought, applied or not."""
         self.expects_book = False
         """A subscription of ours asked for the next `book`: it need not equal the local one."""
         self.inputs = HashInputs()
