@@ -10,7 +10,7 @@ from collections.abc import Callable
 import trio
 
 from polyactors.feed import Feed
-from polyactors.messages import FetchBook, RestBook, Resync, ShardMessage
+from polyactors.messages import Audited, FetchBook, RestBook, Resync, ShardMessage
 from polyactors.shard import BookShard, Send
 from polysupervisor import Address, Context
 
@@ -52,6 +52,8 @@ async def run_shard(
             for batch in batches:
                 if isinstance(batch, RestBook):
                     shard.rest_book(batch, now)
+                elif isinstance(batch, Audited):
+                    shard.audited(batch, now)
                 else:
                     shard.apply(batch, now, is_behind=is_behind)
             shard.on_time(now)

@@ -23,7 +23,7 @@ from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import Cause
 from polyactors.feed import Feed
 from polyactors.journal import Journal
-from polyactors.messages import FetchBook, Missed, Parsed, RestBook, Resync
+from polyactors.messages import Audited, FetchBook, Missed, Parsed, RestBook, Resync
 from polyactors.protocol.events import (
     BookSnapshot,
     LastTradePrice,
@@ -148,6 +148,16 @@ class BookShard:
             self._journal.trust(state, TrustState.STALE, now, StaleReason.UNKNOWN_TOKEN)
         elif answer.snapshot is None or not self._adopt_rest(state, answer.snapshot, now):
             self._back_off(state, now)
+
+    def audited(self, answer: Audited, now: float) -> None:
+        """REST spoke of books that may be LIVE here."""
+        if answer.epoch == self._feed.epoch:
+            for snapshot in answer.snapshots:
+                state = self.books.get(snapshot.token)
+                if state is not None:
+                    state.inputs.learn(
+                        snapshot.tick_size, snapshot.min_order_size, snapshot.neg_risk
+                    )
 
     def on_time(self, now: float) -> None:
         """Act on every due time that has come; without a session nothing is due."""
