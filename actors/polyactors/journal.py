@@ -1,7 +1,7 @@
 """The journal of a book shard: what it publishes, gathered in order until it is handed out."""
 
 from polyactors.book.numbers import Side, to_decimal
-from polyactors.book.trust import DESYNCS, StaleReason, TrustState
+from polyactors.book.trust import DESYNCS, StaleReason, Trust, TrustState
 from polyactors.events import (
     BookUpdated,
     Cause,
@@ -46,17 +46,11 @@ class Journal:
         if reason in DESYNCS:
             self._statistics.desyncs += 1
         self._held_back.pop(state.token, None)
-        self._events.append(
-            TrustChanged(
-                time_ns=self._clock_ns(),
-                token=state.token,
-                market=state.market or None,
-                epoch=self._feed.last_epoch,
-                state=new,
-                previous=before.state,
-                reason=reason,
-            )
-        )
+        trust = self._feed.trust[state.token]
+        if self._feed.relay is None:
+            self._events.append(trust_changed(self._feed, state.token, before, trust))
+        else:
+            self._events += self._feed.relay.trust_changed(self._feed, state, now)
 
     def update(self, state: TokenBook, cause: Cause, *, is_behind: bool = False) -> None:
         """The book of a LIVE token changed; `is_behind` holds it back to the batch's end."""
@@ -74,18 +68,24 @@ class Journal:
 
     def gap(self, token: str | None, reason: StaleReason) -> None:
         """Something was missed here; None for every token of the feed."""
-        self._events.append(
+        relay = self._feed.relay
+        self._events += [
             Gap(
                 time_ns=self._clock_ns(),
                 feed=self._feed.id,
                 epoch=self._feed.epoch,
-                token=token,
+                token=missed,
                 reason=reason,
             )
-        )
+            for missed in ((token,) if relay is None else relay.missed(self._feed, token))
+        ]
 
     def trade(self, event: LastTradePrice) -> None:
         """A trade was printed."""
+        if self._feed.relay is not None:
+            what = (event.timestamp_ms, event.price, event.size, event.side)
+            if not self._feed.relay.is_news(self._feed, event.token, what):
+                return
         self._events.append(
             TradePrinted(
                 time_ns=self._clock_ns(),
@@ -101,6 +101,10 @@ class Journal:
 
     def tick_size(self, event: TickSizeChange) -> None:
         """The price grid of a token changed."""
+        if self._feed.relay is not None:
+            what = (event.timestamp_ms, event.old, event.new)
+            if not self._feed.relay.is_news(self._feed, event.token, what):
+                return
         self._events.append(
             TickSizeChanged(
                 time_ns=self._clock_ns(),
@@ -113,19 +117,40 @@ class Journal:
         )
 
     def _publish_update(self, state: TokenBook) -> None:
-        book = state.book
-        bid, ask = book.best_bid_units, book.best_ask_units
-        self._events.append(
-            BookUpdated(
-                time_ns=self._clock_ns(),
-                token=state.token,
-                market=state.market,
-                epoch=self._feed.epoch or 0,
-                best_bid=None if bid is None else to_decimal(bid),
-                best_ask=None if ask is None else to_decimal(ask),
-                bids=book.bid_count,
-                asks=book.ask_count,
-                cause=state.last_cause,
-                settled=state.settled,
-            )
-        )
+        if self._feed.relay is not None:
+            before = self._feed.relay.admit(self._feed, state)
+            if before is None:
+                return
+            self._events += before
+        self._events.append(book_updated(self._feed, state))
+
+
+def trust_changed(feed: Feed, token: str, before: Trust, trust: Trust) -> TrustChanged:
+    """The event of a transition, as `feed` has made it."""
+    return TrustChanged(
+        time_ns=feed.env.clock_ns(),
+        token=token,
+        market=feed.markets.get(token),
+        epoch=feed.last_epoch,
+        state=trust.state,
+        previous=before.state,
+        reason=trust.reason,
+    )
+
+
+def book_updated(feed: Feed, state: TokenBook) -> BookUpdated:
+    """The event of the book of `feed` as it is now."""
+    book = state.book
+    bid, ask = book.best_bid_units, book.best_ask_units
+    return BookUpdated(
+        time_ns=feed.env.clock_ns(),
+        token=state.token,
+        market=state.market,
+        epoch=feed.epoch or 0,
+        best_bid=None if bid is None else to_decimal(bid),
+        best_ask=None if ask is None else to_decimal(ask),
+        bids=book.bid_count,
+        asks=book.ask_count,
+        cause=state.last_cause,
+        settled=state.settled,
+    )

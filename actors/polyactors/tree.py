@@ -10,6 +10,8 @@ root                      ONE_FOR_ONE
 │ ├ feeds                 dynamic, limits per child; each feed-k REST_FOR_ONE:
 │ │ └ feed-k              connection → heartbeat → parser (feed_tree.py)
 │ ├ snapshots             REST books for what the WebSocket never delivered
+│ ├ relay                 the clock of what merges redundant feeds
+│ ├ rotation              replaces feeds without a break
 │ └ discovery             only when Gamma must still be asked
 └ …                       the caller's last child (the terminal): first to stop
 """
@@ -33,7 +35,9 @@ from polyactors.feed import Feed
 from polyactors.feed_tree import FEED_SHUTDOWN, make_feed
 from polyactors.messages import FetchBook, ShardMessage
 from polyactors.observer import LOOKOUT_EVENTS_MAX, Outages, run_lookout, run_observer
+from polyactors.relay import Relay, run_relay
 from polyactors.rest import RestClient
+from polyactors.rotation import Rotation, run_rotation
 from polyactors.snapshots import run_snapshots
 from polysupervisor import (
     Address,
@@ -66,17 +70,21 @@ class Tree:
         self,
         env: Environment,
         rest: RestClient,
-        feeds: Sequence[Feed],
+        relay: Relay,
         *,
         sinks: Sequence[ChildSpec[object]],
         discover: Callable[[Context[object]], Awaitable[None]] | None,
         last: ChildSpec[object] | None,
         rng: Random | None,
     ) -> None:
-        """`feeds` is the service's own list: what is added to it starts with `grow`."""
+        """`relay` has the service's feeds: what is added starts with `grow`, what is removed
+        stops with `shrink`."""
         self._env = env
         self._rest = rest
-        self._feeds = feeds
+        self._relay = relay
+        self._feeds = relay.feeds
+        self._rotation = Rotation(relay, env.settings.rotation_seconds, env.statistics)
+        self._outages = Outages()
         self._sinks = sinks
         self._discover = discover
         self._books: Supervisor | None = None
@@ -96,7 +104,7 @@ class Tree:
         self.root = _Root(env, children, rng, bus)
 
     async def grow(self) -> None:
-        """Start what was added to `feeds`. Safe to repeat after an error or a cancellation.
+        """Start what was added to the feeds. Safe to repeat after an error or a cancellation.
 
         Raises NotRunning before the core has started and while it stops.
         """
@@ -111,11 +119,30 @@ class Tree:
                 if not _has(self._feeds_supervisor, feed.id):
                     await self._feeds_supervisor.start_child(self._feed_spec(feed))
 
+    async def shrink(self) -> None:
+        """Stop what was removed from the feeds, and forget it. Safe to repeat as `grow` is.
+
+        Raises NotRunning before the core has started and while it stops.
+        """
+        async with self._growing:
+            if self._books is None or self._feeds_supervisor is None:
+                raise NotRunning("the service has not started")
+            for supervisor, kept in (
+                (self._feeds_supervisor, {feed.id for feed in self._feeds}),
+                (self._books, {_shard_id(feed) for feed in self._feeds}),
+            ):
+                for child in supervisor.children():
+                    if child.id not in kept:
+                        await _remove(supervisor, child.id)
+                        self._env.statistics.forget_actor(child.path)
+            for gone in self._shards.keys() - {feed.id for feed in self._feeds}:
+                del self._shards[gone]
+                self._outages.forget(gone)
+
     # --- what watches ---------------------------------------------------------------------
 
     def _make_observability(self) -> Supervisor:
         news = self._env.hub.subscribe(LOOKOUT_EVENTS_MAX, kinds=(FeedUp, FeedDown))
-        outages = Outages()
         watchers: list[ChildSpec[object]] = [
             ChildSpec(
                 id="observer",
@@ -128,7 +155,7 @@ class Tree:
             ),
             ChildSpec(
                 id="lookout",
-                factory=lambda: lambda ctx: run_lookout(ctx, news, outages),
+                factory=lambda: lambda ctx: run_lookout(ctx, news, self._outages),
                 shutdown=AT_ONCE,
             ),
         ]
@@ -157,6 +184,23 @@ class Tree:
                 shutdown=AT_ONCE,
             ),
         ]
+        clocks: list[ChildSpec[object]] = [
+            ChildSpec(
+                id="relay",
+                factory=lambda: lambda ctx: run_relay(ctx, self._relay),
+                shutdown=AT_ONCE,
+            ),
+            ChildSpec(
+                id="rotation",
+                factory=lambda: (
+                    lambda ctx: run_rotation(ctx, self._rotation, self.grow, self.shrink)
+                ),
+                backoff=Backoff(),
+                expected=(NotRunning,),
+                shutdown=AT_ONCE,
+            ),
+        ]
+        children += clocks
         if self._discover is not None:
             discover = self._discover
             children.append(
@@ -226,6 +270,12 @@ def _shard_id(feed: Feed) -> str:
 
 def _has(supervisor: Supervisor, child: str) -> bool:
     return any(info.id == child for info in supervisor.children())
+
+
+async def _remove(supervisor: Supervisor, child: str) -> None:
+    await supervisor.stop_child(child)
+    if _has(supervisor, child):  # a dynamic supervisor has forgotten it already
+        await supervisor.delete_child(child)
 
 
 class _Root(Supervisor):

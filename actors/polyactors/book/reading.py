@@ -29,6 +29,14 @@ class BookReading(BookView):
         reading._age_seconds = now_seconds - trust.since_seconds
         return reading
 
+    def labelled(self, trust: Trust, *, now_seconds: float) -> "BookReading":
+        """The same levels with another trust, or at another moment."""
+        reading = BookReading._of(self._token, self._market, self._bids, self._asks)
+        reading._trust = trust
+        reading._settled = self._settled
+        reading._age_seconds = now_seconds - trust.since_seconds
+        return reading
+
     @property
     def state(self) -> TrustState:
         """The trust state at the moment of reading."""
