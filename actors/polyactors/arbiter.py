@@ -254,8 +254,9 @@ class Arbiter:
             self._hashes.clear()
         elif trust.reason in SESSION_REASONS and self._unseen is None:
             self._unseen = (self.leader.last_data_seconds, trust.reason)
+        market = self.leader.markets.get(self.token)
         for step in _steps(self.trust, trust, now):
-            events.append(trust_changed(self.leader, self.token, self.trust, step))
+            events.append(trust_changed(self.leader, self.token, market, self.trust, step))
             self.trust = step
         return events
 

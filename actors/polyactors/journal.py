@@ -48,7 +48,8 @@ class Journal:
         self._held_back.pop(state.token, None)
         trust = self._feed.trust[state.token]
         if self._feed.relay is None:
-            self._events.append(trust_changed(self._feed, state.token, before, trust))
+            market = state.market or None
+            self._events.append(trust_changed(self._feed, state.token, market, before, trust))
         else:
             self._events += self._feed.relay.trust_changed(self._feed, state, now)
 
@@ -125,12 +126,14 @@ class Journal:
         self._events.append(book_updated(self._feed, state))
 
 
-def trust_changed(feed: Feed, token: str, before: Trust, trust: Trust) -> TrustChanged:
+def trust_changed(
+    feed: Feed, token: str, market: str | None, before: Trust, trust: Trust
+) -> TrustChanged:
     """The event of a transition, as `feed` has made it."""
     return TrustChanged(
         time_ns=feed.env.clock_ns(),
         token=token,
-        market=feed.markets.get(token),
+        market=market,
         epoch=feed.last_epoch,
         state=trust.state,
         previous=before.state,
