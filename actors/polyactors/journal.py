@@ -44,7 +44,7 @@ class Journal:
             return
         self._feed.trust[state.token] = before.to(new, now_seconds=now, reason=reason)
         if reason in DESYNCS:
-            self._statistics.desyncs += 1
+            self._statistics.desyncs_by_reason[reason.value] += 1
         self._held_back.pop(state.token, None)
         self._events.append(
             TrustChanged(
