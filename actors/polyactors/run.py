@@ -37,7 +37,7 @@ from polyactors.stops import deliver_soon, until_signal
 from polyactors.terminal.display import Display
 from polyactors.terminal.lines import clock
 from polyactors.terminal.pipes import complain, say
-from polyactors.terminal.screen import messages, states_text
+from polyactors.terminal.screen import Verified, messages, states_text
 from polyactors.terminal.text import count, duration, printable, short_token
 from polyactors.transport import Target
 from polysupervisor import ChildSpec, run_app
@@ -184,12 +184,14 @@ def finish(code: int, service: Service, outputs: Outputs, display: Display) -> i
     if service.failure is not None:
         raise service.failure
     statistics = service.statistics
+    verified = Verified.of(statistics)
     seconds = (time.monotonic_ns() - statistics.started_ns) / 1e9
     with suppress(KeyboardInterrupt):  # everything is done
         display.say(
             f"stopped after {duration(seconds)}: books {states_text(service.states())}; "
             f"{count(messages(statistics), 'message')}; "
-            f"{count(statistics.restarts.total(), 'restart')}"
+            f"{count(statistics.restarts.total(), 'restart')}; "
+            f"verified {verified.groups_text}; {verified.desyncs_text}"
         )
     return code
 
