@@ -232,10 +232,8 @@ class Watch:
     def _top(self, token: str, reading: BookReading) -> Top:
         # In the middle of an engine step a book may look crossed, and then it has no top. What
         # it was a few milliseconds before is of use to a person; a blank would flicker.
-        is_between = not reading.settled and (
-            reading.is_crossed or (reading.best_bid is None and reading.bid_count > 0)
-        )
-        if not is_between or token not in self._tops:
+        is_half_told = not reading.settled and reading.is_crossed
+        if not is_half_told or token not in self._tops:
             self._tops[token] = reading.best_bid, reading.best_ask, reading.spread
         return self._tops[token]
 
