@@ -185,14 +185,13 @@ def finish(code: int, service: Service, outputs: Outputs, display: Display) -> i
     if service.failure is not None:
         raise service.failure
     statistics = service.statistics
-    verified = Verified.of(statistics)
     seconds = (time.monotonic_ns() - statistics.started_ns) / 1e9
     with suppress(KeyboardInterrupt):  # everything is done
         display.say(
             f"stopped after {duration(seconds)}: books {states_text(service.states())}; "
             f"{count(messages(statistics), 'message')}; "
             f"{count(statistics.restarts.total(), 'restart')}; "
-            f"verified {verified.groups_text}; {verified.desyncs_text}"
+            f"{Verified.of(statistics).text}"
         )
     return code
 

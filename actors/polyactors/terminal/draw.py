@@ -146,6 +146,7 @@ def _verified(verified: Verified) -> list[Part]:
         ("verified ", "dim"),
         (verified.groups_text, ""),
         (f"   {verified.desyncs_text}", "red" if verified.desyncs else ""),
+        (f"   {verified.unverifiable_text}", "dim"),
     ]
 
 

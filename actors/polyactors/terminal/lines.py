@@ -27,7 +27,7 @@ def status_line(screen: Screen, time_ns: int) -> str:
         f"{clock(time_ns)} status: feeds {feeds_text(screen)}; "
         f"books {states_text(screen.states)}; {screen.messages_per_second:,.1f} messages/s; "
         f"{count(screen.restarts, 'restart')}; "
-        f"verified {screen.verified.groups_text}; {screen.verified.desyncs_text}\n"
+        f"{screen.verified.text}\n"
     )
 
 

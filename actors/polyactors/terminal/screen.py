@@ -55,6 +55,8 @@ class Verified:
     """Hash groups whose best prices were the stated ones."""
     by_hash: int
     """Hash groups whose book hashed to the stated hash."""
+    unverifiable: int
+    """Hash groups whose hash hangs on what is not known."""
     desyncs: Mapping[str, int]
     """Books proven wrong, by reason."""
 
@@ -64,6 +66,7 @@ class Verified:
         return cls(
             statistics.groups_top_ok,
             statistics.groups_hash_ok,
+            statistics.groups_hash_unverifiable,
             dict(statistics.desyncs_by_reason),
         )
 
@@ -78,6 +81,17 @@ class Verified:
         told = count(sum(self.desyncs.values()), "desync")
         reasons = ", ".join(f"{n:,} {reason}" for reason, n in Counter(self.desyncs).most_common())
         return f"{told} ({reasons})" if reasons else told
+
+    @property
+    def unverifiable_text(self) -> str:
+        """`48 unverifiable`; empty when there are none."""
+        return f"{self.unverifiable:,} unverifiable" if self.unverifiable else ""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        parts = (self.groups_text, self.desyncs_text, self.unverifiable_text)
+        return "verified " + "; ".join(part for part in parts if part)
 
 
 @frozen(kw_only=True)

@@ -62,6 +62,7 @@ def screen(
     news: int = 3,
     followed: int = 3,
     desyncs: Mapping[str, int] | None = None,
+    unverifiable: int = 0,
 ) -> Screen:
     return Screen(
         title="polyactors test",
@@ -70,7 +71,7 @@ def screen(
         states={"LIVE": followed - 2, "STALE": 1, "EMPTY": 1} if followed else {},
         restarts=3,
         messages_per_second=1234.56,
-        verified=Verified(81_200, 964, desyncs or {}),
+        verified=Verified(81_200, 964, unverifiable, desyncs or {}),
         rows=tuple(rows),
         news=tuple(News(n * 10**9, f"news {n}", Tone.PLAIN) for n in range(news)),
     )
@@ -143,8 +144,13 @@ def test_desyncs_are_told_with_their_reasons() -> None:
     shown = screen(desyncs={"crossed": 1, "top_mismatch": 1200})
     told = "1,201 desyncs (1,200 top_mismatch, 1 crossed)"
     assert picture(shown, 100)[2].rstrip().endswith(told)
-    assert draw(shown, 100, 24).lines[2][-1] == (f"   {told}", "red")
+    assert draw(shown, 100, 24).lines[2][2] == (f"   {told}", "red")
     assert picture(shown, 60)[2].rstrip().endswith("1,201 desyncs …")
+
+
+def test_groups_whose_hash_cannot_be_told_are_counted() -> None:
+    told = picture(screen(unverifiable=1048), 100)[2].rstrip()
+    assert told == "verified 81,200 groups by top, 964 by hash   0 desyncs   1,048 unverifiable"
 
 
 def test_before_anything_is_known_it_says_so() -> None:

@@ -258,8 +258,9 @@ async def test_what_was_verified_is_told(desk: Desk, autojump_clock: MockClock) 
     statistics.groups_top_ok, statistics.groups_hash_ok = 1, 1
     statistics.desyncs_by_reason["crossed"] = 1
     verified = desk.watch.screen(0).verified
-    assert verified.groups_text == "1 group by top, 1 by hash"
-    assert verified.desyncs_text == "1 desync (1 crossed)"
+    assert verified.text == "verified 1 group by top, 1 by hash; 1 desync (1 crossed)"
+    statistics.groups_hash_unverifiable = 1200
+    assert desk.watch.screen(0).verified.text.endswith("; 1,200 unverifiable")
 
 
 async def test_in_the_middle_of_a_step_the_last_top_stands(
