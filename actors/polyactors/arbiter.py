@@ -19,6 +19,7 @@ from collections import deque
 from collections.abc import Hashable
 from math import inf
 
+from polyactors.book.orderbook import BookView, OrderBook
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import DESYNCS, StaleReason, Trust, TrustState
 from polyactors.events import Event, Gap
@@ -92,13 +93,13 @@ class Arbiter:
     def leave(self, feed: Feed, now: float) -> list[Event]:
         """A carrier is taken away; it is not the only one."""
         del self._seen[feed]
+        heir = self._heir()
+        if feed is self.leader and heir is not None:
+            return self._hand_over(heir, feed.book_of(self.token), StaleReason.DISCONNECTED, now)
+        if feed is self.leader or self.trust.state is not _LIVE:
+            self._note_unseen(feed, StaleReason.DISCONNECTED)
         if feed is not self.leader:
             return []
-        heir = self._heir()
-        if heir is not None:
-            return self._hand_over(heir, feed.book_of(self.token), StaleReason.DISCONNECTED, now)
-        if self._unseen is None and feed.last_epoch is not None:
-            self._unseen = (feed.last_data_seconds, StaleReason.DISCONNECTED)
         self.leader = next(iter(self._seen))
         return self._mirror(now)
 
@@ -110,7 +111,10 @@ class Arbiter:
         if trust.state is not _LIVE:
             self._seen[feed].clear()
         if feed is not self.leader:
-            if trust.state is not _LIVE or self.trust.state is _LIVE:
+            if self.trust.state is _LIVE:
+                return []
+            if trust.state is not _LIVE:
+                self._note_unseen(feed, trust.reason)
                 return []
             self.leader = feed
         elif self.trust.state is _LIVE and trust.reason is not None:
@@ -122,6 +126,9 @@ class Arbiter:
 
     def session_up(self, feed: Feed) -> StaleReason | None:
         """A session of `feed` began. Why something was missed until now, if it was."""
+        for what, counts in list(self._told_once.items()):
+            counts[feed.id] = max(counts.values())  # what was told before, it will not bring
+            self._forget_if_all_have(what, counts)
         if self._unseen is None or any(f.epoch is not None for f in self._seen if f is not feed):
             return None  # that one decides when it is LIVE
         _, reason = self._unseen
@@ -135,7 +142,7 @@ class Arbiter:
             other is not feed
             and other.trust[self.token].state is _LIVE
             and (
-                (missed != "" and missed in self._seen[other])
+                self._has_followed(other, missed)
                 or other.session_since_seconds <= feed.last_data_seconds - COVERED_SECONDS
             )
             for other in self._seen
@@ -159,11 +166,12 @@ class Arbiter:
                 events.append(self._gap(feed, StaleReason.FEED_STALLED))
             self.leader = feed
             self._end_catch_up()
-        elif self.kept is not None:
-            if self._is_ahead_of(book):
+        else:
+            kept = self.kept
+            if kept is not None and self._is_ahead_of(book, kept):
                 return None
             self._end_catch_up()
-            if self._is_told(book):
+            if self._is_told(book, kept):
                 return None
         self._note(feed, book)
         return events
@@ -178,10 +186,8 @@ class Arbiter:
         counts = self._told_once.setdefault(what, {})
         told = max(counts.values(), default=0)
         count = counts[feed.id] = counts.get(feed.id, 0) + 1
-        most = max(told, count)
-        if all(counts.get(f.id) == most for f in self._seen if f.epoch is not None):
-            del self._told_once[what]  # nobody has yet to bring it
-        elif len(self._told_once) > TOLD_ONCE_MAX:
+        self._forget_if_all_have(what, counts)
+        if len(self._told_once) > TOLD_ONCE_MAX:
             del self._told_once[next(iter(self._told_once))]
         return count > told
 
@@ -201,7 +207,7 @@ class Arbiter:
     def _heir(self) -> Feed | None:
         """The best LIVE carrier but the leader."""
         heirs = [
-            (self._is_ahead_of(book), feed)
+            (self._is_ahead_of(book, None), feed)
             for feed in self._seen
             if feed is not self.leader
             and feed.trust[self.token].state is _LIVE
@@ -219,13 +225,13 @@ class Arbiter:
             events.append(self._gap(heir, reason))
         book = heir.book_of(self.token)
         assert book is not None
-        if kept is not None and self._is_ahead_of(book):
+        if kept is not None and self._is_ahead_of(book, self.kept or kept.book):
             if self.kept is None:
                 self.kept = BookReading.take(
                     kept.book, self.trust, settled=self._settled and kept.settled, now_seconds=now
                 )
                 self.due_seconds = now + CATCH_UP_SECONDS
-        elif kept is not None and self._is_told(book):
+        elif kept is not None and self._is_told(book, self.kept or kept.book):
             self._end_catch_up()
         else:
             events += self._show(book)
@@ -252,13 +258,18 @@ class Arbiter:
                 if self.leader.session_since_seconds > seen_until - COVERED_SECONDS:
                     events.append(self._gap(self.leader, reason))
             self._hashes.clear()
-        elif trust.reason in SESSION_REASONS and self._unseen is None:
-            self._unseen = (self.leader.last_data_seconds, trust.reason)
+        else:
+            self._note_unseen(self.leader, trust.reason)
         market = self.leader.markets.get(self.token)
         for step in _steps(self.trust, trust, now):
             events.append(trust_changed(self.leader, self.token, market, self.trust, step))
             self.trust = step
         return events
+
+    def _note_unseen(self, feed: Feed, reason: StaleReason | None) -> None:
+        """A carrier goes, or has changed its trust, while no other is LIVE."""
+        if reason in SESSION_REASONS and feed.last_epoch is not None and self._unseen is None:
+            self._unseen = (feed.last_data_seconds, reason)
 
     def _note(self, feed: Feed, book: TokenBook) -> None:
         group = book.group
@@ -268,22 +279,28 @@ class Arbiter:
         self._told_seconds = feed.last_data_seconds
         self._settled = book.settled
 
+    def _forget_if_all_have(self, what: Hashable, counts: dict[str, int]) -> None:
+        told = max(counts.values())
+        if all(counts.get(f.id) == told for f in self._seen if f.epoch is not None):
+            del self._told_once[what]
+
     def _end_catch_up(self) -> None:
         self.kept = None
         self.due_seconds = inf
 
-    def _is_told(self, book: TokenBook) -> bool:
-        """Whether just this state of the book was told last."""
-        is_same = book.group.hash == self._hash != ""
-        return is_same and book.settled and self._settled
+    def _is_told(self, book: TokenBook, told: OrderBook | BookView | None) -> bool:
+        """Whether just this state of the book was told last; `told` are the levels that were."""
+        if book.group.hash != self._hash or self._hash == "":
+            return False
+        return self._settled if book.settled else book.book == told
 
-    def _is_ahead_of(self, book: TokenBook) -> bool:
-        """Whether more was told than the book has seen."""
+    def _is_ahead_of(self, book: TokenBook, told: OrderBook | BookView | None) -> bool:
+        """Whether more was told than the book has seen; `told` are the levels that were."""
         group_hash = book.group.hash
         if group_hash == "" or self._hash == "":
             return False
-        if group_hash == self._hash:
-            return not book.settled  # the rest of the group may have been told
+        if group_hash == self._hash:  # in the middle of a step only the levels can tell
+            return not book.settled and book.book != told
         return book.group.timestamp_ms < self._timestamp_ms or group_hash in self._hashes
 
     def _is_overtaken(self, seen: deque[str], book: TokenBook) -> bool:
@@ -298,9 +315,17 @@ class Arbiter:
 
     def _is_continued_by(self, feed: Feed) -> bool:
         """Whether `feed` has seen all that came after what was told last."""
-        if self._hash != "" and self._hash in self._seen[feed]:
+        since, told = feed.session_since_seconds, self._told_seconds
+        if self._has_followed(feed, self._hash) or since <= told - COVERED_SECONDS:
             return True
-        return feed.session_since_seconds <= self._told_seconds - COVERED_SECONDS
+        # Its first book may be of that very step, and trades of the step come a little later.
+        is_same = self._hash != "" and self._hash in self._seen[feed]
+        return is_same and since >= told + COVERED_SECONDS
+
+    def _has_followed(self, feed: Feed, group_hash: str) -> bool:
+        """Whether `feed` has seen a step happen, and so all that came after."""
+        seen = self._seen[feed]
+        return group_hash != "" and group_hash in seen and group_hash != seen[0]
 
     def _gap(self, feed: Feed, reason: StaleReason) -> Gap:
         return Gap(
