@@ -52,7 +52,9 @@ class Line:
 
     feed: Feed
     shard: BookShard
-    queue: deque[tuple[float, MarketEvent | Missed]] = field(factory=deque[object])  # type: ignore[arg-type]
+    queue: deque[tuple[float, MarketEvent | Missed]] = field(
+        factory=deque[tuple[float, MarketEvent | Missed]]
+    )
     """With the time when each was sent."""
 
 
@@ -108,8 +110,9 @@ class Bench:
     """An exchange, a relay with its feeds, and the stream. Runs inside Trio, on virtual time."""
 
     def __init__(self, redundancy: int, tokens: tuple[str, ...] = (TOKEN,)) -> None:
-        self.clock = trio.lowlevel.current_clock()
-        assert isinstance(self.clock, trio.testing.MockClock)
+        clock = trio.lowlevel.current_clock()
+        assert isinstance(clock, trio.testing.MockClock)
+        self.clock = clock
         self.env = Environment(
             Settings(redundancy=redundancy, first_book_deadline_seconds=5.0),
             clock_ns=lambda: int(trio.current_time() * 1e9),
