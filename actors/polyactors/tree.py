@@ -224,7 +224,9 @@ class Tree:
     def _shard_spec(self, feed: Feed) -> "ChildSpec[ShardMessage]":
         return ChildSpec(
             id=_shard_id(feed),
-            factory=lambda: lambda ctx: run_shard(ctx, feed, lambda: self._snapshots),
+            factory=lambda: (
+                lambda ctx: run_shard(ctx, feed, lambda: self._snapshots, lambda: self._audit)
+            ),
             backoff=Backoff(min=0.1, max=5.0, first_immediate=True),
             mailbox=MailboxSpec(size=MAILBOX_BATCHES),
             shutdown=FEED_SHUTDOWN,
