@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 
 import httpx2
 import pytest
@@ -87,6 +88,10 @@ def last_down(run: Run) -> tuple[float, FeedDown]:
     """When the feed went down last, by virtual time, and how."""
     down = run.of(FeedDown)[-1]
     return down.time_ns / 1e9 - 1_700_000_000, down
+
+
+def downs(run: Run) -> list[str]:
+    return run.downs
 
 
 def probes(run: Run) -> dict[str, int]:
@@ -189,7 +194,7 @@ async def test_a_stall_that_begins_after_a_quiet_proof_is_found_within_its_bound
         act = serve(tick_seconds=None, beside=mute_change(at_seconds=lost_at))
         async with play(act, serve(), rest=Rest(late_seconds=4.0)) as run:
             began = trio.current_time()
-            await run.until(lambda run=run: run.downs)
+            await run.until(partial(downs, run))
             seconds = trio.current_time() - began - lost_at
             assert seconds <= DATA_DEADLINE_SECONDS + PROBE_SECONDS_MAX
             assert probes(run)["stalled"] == 1
