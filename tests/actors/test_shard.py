@@ -23,12 +23,13 @@ from polyactors.protocol.events import (
     PriceChange,
     TickSizeChange,
 )
-from polyactors.shard import (
+from polyactors.recovery import (
     REST_PATIENCE_SECONDS,
     RESYNC_BACKOFF_SECONDS_MAX,
     UNKNOWN_RETRY_SECONDS,
-    BookShard,
+    Request,
 )
+from polyactors.shard import BookShard
 
 MARKET = "0x" + "ab" * 32
 YES, NO = "1111", "2222"
@@ -42,7 +43,7 @@ class Bench:
         self.env = Environment(Settings(first_book_deadline_seconds=DEADLINE))
         self.feed = Feed("feed-0", tokens, self.env)
         self.subscription = self.env.hub.subscribe()
-        self.requests: list[Resync | FetchBook] = []
+        self.requests: list[Request] = []
         self.shard = BookShard(self.feed, self.requests.append)
         self.now = 100.0
 
@@ -63,8 +64,8 @@ class Bench:
     def wait(self, seconds: float) -> None:
         """Let time pass as the actor would: wake up at every due time."""
         end = self.now + seconds
-        while self.shard.next_due() <= end:
-            self.now = max(self.now, self.shard.next_due())
+        while self.shard.next_due(self.now) <= end:
+            self.now = max(self.now, self.shard.next_due(self.now))
             self.shard.on_time(self.now)
         self.now = end
 
@@ -74,7 +75,7 @@ class Bench:
         self.subscription._events.clear()  # pyright: ignore[reportPrivateUsage]
         return found
 
-    def asked(self) -> list[Resync | FetchBook]:
+    def asked(self) -> list[Request]:
         self.shard.flush()
         asked, self.requests[:] = list(self.requests), []
         return asked
@@ -237,7 +238,7 @@ def test_a_session_that_ends_makes_every_book_stale_with_its_reason(live: Bench)
     live.down(StaleReason.FEED_STALLED)
     assert live.state(YES) == (TrustState.STALE, StaleReason.FEED_STALLED)
     assert live.state(NO) == (TrustState.STALE, StaleReason.FEED_STALLED)
-    assert live.shard.next_due() == float("inf")
+    assert live.shard.next_due(live.now) == float("inf")
 
 
 def test_what_belongs_to_a_dead_epoch_is_dropped_and_counted(live: Bench) -> None:
@@ -387,7 +388,7 @@ def test_a_feed_that_gives_up_before_its_first_session_says_so() -> None:
 def test_nothing_is_judged_when_the_session_is_over(live: Bench) -> None:
     live.feed_in(delta(change("0.3", "7", bid="0.55")))  # half a group, and then the stop
     live.feed.epoch = None
-    assert live.shard.next_due() == float("inf")
+    assert live.shard.next_due(live.now) == float("inf")
     live.shard.on_time(live.now + 10.0)
     assert live.state() == (TrustState.LIVE, None)
     assert live.env.statistics.desyncs == 0
@@ -589,5 +590,5 @@ def test_trust_keeps_its_table_and_only_live_books_are_updated(steps: list[Step]
             assert (
                 state is TrustState.LIVE
                 or reason is StaleReason.UNKNOWN_TOKEN
-                or bench.shard.next_due() < float("inf")
+                or bench.shard.next_due(bench.now) < float("inf")
             )
