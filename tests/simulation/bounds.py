@@ -20,8 +20,11 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
+from polyactors.audit_round import AGAIN_SECONDS, REQUEST_INTERVAL_SECONDS
 from polyactors.book.groups import QUIET_SECONDS
+from polyactors.comparison import AUDIT_GRACE_SECONDS
 from polyactors.config import Settings
+from polyactors.probe import PROBE_SECONDS_MAX
 from polyactors.venue.faults import FaultKind, FaultRecord
 
 DELIVERY_SECONDS = 0.002
@@ -29,11 +32,10 @@ DELIVERY_SECONDS = 0.002
 this is ample."""
 GROUP_END_SECONDS = QUIET_SECONDS + DELIVERY_SECONDS
 """From the last change of a group until it is closed and judged, when nothing follows."""
-PROBE_SECONDS_MAX = 10.0
-"""From a data deadline until the probe has its answer, or has waited for one in vain."""
-AUDIT_AGAIN_SECONDS_MAX = 3.0
+AUDIT_AGAIN_SECONDS_MAX = AUDIT_GRACE_SECONDS + AGAIN_SECONDS + 2 * REQUEST_INTERVAL_SECONDS
 """From the audit's first answer, which may only be ahead of the stream, to the second, which
-proves: the grace for the stream, and the pace of the requests."""
+proves: the grace for the stream, and the pace of the requests. It fits into `audit_seconds`,
+half of which a round takes, unless that is set to seconds."""
 HEAL_SECONDS_MAX = 90.0
 """From the last fault until every book is right: a backoff of 30 s, a first book that does not
 come, and a backoff of the token's own."""
@@ -82,20 +84,17 @@ _BLINDS_THE_AUDIT = frozenset({FaultKind.STALE_REST, FaultKind.REST_ERROR, Fault
 class Bounds:
     """The bounds under one set of settings."""
 
-    hash_turn: float
-    """Until a book that the stream spoke of again has been hashed."""
     audit: float
-    """Until a change that the stream never mentions is missed."""
+    """Until a book has had its turn at the hash, and until what was lost is missed by REST's."""
     silence: float
     """Until a session that says nothing of what happens has failed."""
 
     @classmethod
     def of(cls, settings: Settings) -> "Bounds":
         """As the settings have it."""
-        audit = settings.audit_seconds + AUDIT_AGAIN_SECONDS_MAX + GROUP_END_SECONDS
+        seconds = settings.audit_seconds
         return cls(
-            hash_turn=settings.audit_seconds + GROUP_END_SECONDS,
-            audit=audit,
+            audit=max(seconds, seconds / 2 + AUDIT_AGAIN_SECONDS_MAX),
             silence=settings.data_deadline_seconds + PROBE_SECONDS_MAX + DELIVERY_SECONDS,
         )
 
