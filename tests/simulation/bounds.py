@@ -16,11 +16,11 @@ What keeps REST from telling the truth keeps the audit from finding it, and prol
 by its own length; so does what holds the stream up.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from polyactors.audit_round import AGAIN_SECONDS, REQUEST_INTERVAL_SECONDS
+from polyactors.audit_round import AGAIN_SECONDS, BACKOFF_SECONDS_MAX, REQUEST_INTERVAL_SECONDS
 from polyactors.book.groups import QUIET_SECONDS
 from polyactors.comparison import AUDIT_GRACE_SECONDS
 from polyactors.config import Settings
@@ -36,6 +36,8 @@ AUDIT_AGAIN_SECONDS_MAX = AUDIT_GRACE_SECONDS + AGAIN_SECONDS + 2 * REQUEST_INTE
 """From the audit's first answer, which may only be ahead of the stream, to the second, which
 proves: the grace for the stream, and the pace of the requests. It fits into `audit_seconds`,
 half of which a round takes, unless that is set to seconds."""
+REST_BACKOFF_SECONDS_MAX = BACKOFF_SECONDS_MAX
+"""What the audit rests, at most, after REST has failed it."""
 HEAL_SECONDS_MAX = 90.0
 """From the last fault until every book is right: a backoff of 30 s, a first book that does not
 come, and a backoff of the token's own."""
@@ -77,7 +79,12 @@ LASTING = frozenset(
     }
 )
 """Kinds that go on for a while; the others happen at once, or lie in wait for their chance."""
-_BLINDS_THE_AUDIT = frozenset({FaultKind.STALE_REST, FaultKind.REST_ERROR, FaultKind.SLOW})
+_BLIND_AFTER_SECONDS: Mapping[FaultKind, float] = {
+    FaultKind.STALE_REST: 0.0,
+    FaultKind.REST_ERROR: REST_BACKOFF_SECONDS_MAX,
+    FaultKind.SLOW: 0.0,
+}
+"""Kinds while which the audit sees nothing, and for how long after their end."""
 
 
 @frozen
@@ -102,10 +109,10 @@ class Bounds:
         self, since: float, culprits: Iterable[FaultRecord], log: Iterable[FaultRecord]
     ) -> float:
         """Until when a book that is wrong since then, by one of these, may be undetected."""
-        deadline = since + max(map(lambda record: self._seconds(record, since), culprits))
+        deadline = since + max(self._seconds(record, since) for record in culprits)
         for record in sorted(log, key=lambda record: record.started):
-            blind_until = end_of(record)
-            if record.kind in _BLINDS_THE_AUDIT and record.started < deadline:
+            if record.kind in _BLIND_AFTER_SECONDS and record.started < deadline:
+                blind_until = end_of(record) + _BLIND_AFTER_SECONDS[record.kind]
                 deadline += max(0.0, blind_until - max(record.started, since))
         return deadline
 

@@ -4,7 +4,6 @@ play several: a number of them, or a range like 417-417."""
 import os
 
 import pytest
-
 from tests.simulation import world
 
 SEEDS_DEFAULT = "200"

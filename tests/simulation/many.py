@@ -13,14 +13,13 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 
 from attrs import define, field, frozen
-
-from polyactors.events import to_json
 from tests.simulation import stories
 from tests.simulation.oracle import Error
 from tests.simulation.world import World
+
+from polyactors.events import to_json
 
 
 @frozen
@@ -66,7 +65,7 @@ class Report:
         yield f"{self.played} seeds, {self.compared} settled books compared, {self.shown} changes"
         yield f"struck: {_counts(self.struck)}"
         yield f"STALE: {_counts(self.reasons)}"
-        yield f"{'wrong by':<30} {'books':>6} {'mended':>6} {'p50':>7} {'p99':>7} {'max':>7} of bound"
+        yield f"{'wrong by':<30}  books mended     p50     p99     max of bound"
         for kinds, errors in sorted(self.errors.items()):
             found = sorted(error.seconds for error in errors if error.reason is not None)
             used = max(error.seconds / error.bound if error.bound else 0.0 for error in errors)

@@ -1,6 +1,6 @@
 """The oracle: it sees the exchange's books and the service's at once, and knows every fault.
 
-Three laws, held after each engine step and each event:
+Four laws, held after each engine step and each event:
 
 1. *Never wrong for long.* A LIVE book equals the exchange's own, unless a fault that can make
    it wrong has hurt the token since it was last right; and then for no longer than the bound
@@ -9,6 +9,7 @@ Three laws, held after each engine step and each event:
 2. *Nothing is lost without a gap.* Each change of a LIVE token's book appears in the stream,
    in order, unless a fault took it: then law 1 gives the time by which the token is STALE.
 3. *No false alarm.* A book is called desynced only when a fault has hurt its token.
+4. *No repair in silence.* A wrong book that a whole one takes the place of turns STALE first.
 
 What is under way is no loss: a delivery takes DELIVERY_SECONDS, or as long as a session is slow.
 """
@@ -20,6 +21,7 @@ from math import inf
 import attrs
 import trio
 from attrs import define, field, frozen
+from tests.simulation.bounds import DELIVERY_SECONDS, LOSSY, Bounds, cover
 
 from polyactors.book.numbers import PRICE_ONE, to_decimal
 from polyactors.book.reading import BookReading
@@ -28,8 +30,7 @@ from polyactors.events import BookUpdated, Event, Gap, TrustChanged
 from polyactors.service import Service
 from polyactors.venue.engine import BookState
 from polyactors.venue.exchange import Venue
-from polyactors.venue.faults import FaultKind, FaultRecord
-from tests.simulation.bounds import DELIVERY_SECONDS, LOSSY, Bounds, cover
+from polyactors.venue.faults import FaultKind
 
 EVENTS_KEPT = 12
 """Of each token, to be shown when a law is broken."""
@@ -39,7 +40,7 @@ Sketch = tuple[Decimal | None, Decimal | None, int, int]
 """What the stream shows of a book: best bid, best ask, number of bids, of asks."""
 
 
-class Breach(AssertionError):
+class Breach(AssertionError):  # noqa: N818 - the name is the fact
     """A law of the oracle was broken."""
 
 
@@ -72,6 +73,15 @@ class _Watched:
     """The numbers of the faults that are to blame."""
     stepped_at: float = -inf
     """When the exchange last changed its book."""
+    state: BookState | None = None
+    """The exchange's book after that."""
+    touched: set[int] = field(factory=set[int])
+    """Prices that changed there since the book was last judged."""
+    wrong_prices: set[int] = field(factory=set[int])
+    """Prices that were wrong when the book was last judged."""
+    replaced_at: float = -inf
+    """When a whole book came last."""
+    judged_at: float = -inf
     unseen: deque[tuple[float, Sketch]] = field(factory=deque[tuple[float, Sketch]])
     """Changes of the exchange's book that the stream has not shown yet, oldest first."""
     sketches: deque[tuple[float, Sketch]] = field(
@@ -98,7 +108,9 @@ class Oracle:
         """The service stops: nothing is promised any more."""
         self._venue = venue
         self._service = service
-        self._watched = {token: _Watched(token) for token in venue.tokens}
+        self._watched = {
+            token: _Watched(token, state=venue.book_state(token)) for token in venue.tokens
+        }
         self._news = trio.Event()
 
     # --- what happens ---------------------------------------------------------------------
@@ -107,6 +119,8 @@ class Oracle:
         """The exchange changed this book, and has said so."""
         watched = self._watched[state.token]
         watched.stepped_at = now = trio.current_time()
+        watched.touched |= _changed(watched.state, state)
+        watched.state = state
         sketch = (
             to_decimal(state.best_bid) if state.bids else None,
             to_decimal(state.best_ask) if state.asks else None,
@@ -185,23 +199,26 @@ class Oracle:
             self._wrong(watched, reading, state, now)
         if not is_under_way:
             self._judge_stream(watched, now)
+            watched.touched = set()
+            watched.judged_at = now
 
     def _right(self, watched: _Watched, now: float, *, is_settled: bool) -> None:
         self.compared += is_settled
         if watched.wrong_since is not None:
+            if watched.replaced_at > watched.judged_at and watched.wrong_prices - watched.touched:
+                self._broken(watched, "put right by a whole book, in silence")
             self._end_error(watched, now, None)
         watched.right_at = now
         watched.is_spliced &= not is_settled
 
-    def _wrong(
-        self, watched: _Watched, reading: BookReading, state: BookState, now: float
-    ) -> None:
+    def _wrong(self, watched: _Watched, reading: BookReading, state: BookState, now: float) -> None:
         if watched.is_spliced and not reading.settled:
             return  # changes are held back, for the time of a group's end
         if watched.wrong_since is None:
             self._begin_error(watched, now, live_at=now - reading.age_seconds)
         elif now >= watched.deadline:
             watched.deadline = self._deadline(watched)  # what prolongs it may have come since
+        watched.wrong_prices = _wrong_prices(reading, state)
         since = watched.wrong_since
         assert since is not None
         if now >= watched.deadline:
@@ -259,8 +276,9 @@ class Oracle:
         )
 
     def _book_updated(self, watched: _Watched, event: BookUpdated) -> None:
-        if event.cause == "rest":
-            watched.is_spliced = True
+        if event.cause != "delta":
+            watched.replaced_at = trio.current_time()
+        watched.is_spliced |= event.cause == "rest"
         sketch = (event.best_bid, event.best_ask, event.bids, event.asks)
         is_late = self.is_late(watched.token)
         for index, (_, unseen) in enumerate(watched.unseen):
@@ -302,10 +320,13 @@ class Oracle:
         return feed.last_hash(token)
 
     def _late_until(self, token: str) -> float:
-        return max(
-            (s.slow_until for s in self._venue.sessions.values() if token in s.tokens),
-            default=-inf,
-        ) + DELIVERY_SECONDS
+        return (
+            max(
+                (s.slow_until for s in self._venue.sessions.values() if token in s.tokens),
+                default=-inf,
+            )
+            + DELIVERY_SECONDS
+        )
 
     def _broken(self, watched: _Watched, law: str) -> None:
         raise Breach(f"{law} at {trio.current_time():.3f} s\n{self._describe(watched)}")
@@ -341,6 +362,19 @@ def _equal(reading: BookReading, state: BookState) -> bool:
 def _top(reading: BookReading) -> tuple[int, int]:
     bids, asks = reading.wire_bids, reading.wire_asks
     return bids[-1][0] if bids else 0, asks[-1][0] if asks else PRICE_ONE
+
+
+def _changed(before: BookState | None, after: BookState) -> set[int]:
+    """The prices whose levels an engine step changed."""
+    if before is None:
+        return set()
+    levels = set(before.bids) ^ set(after.bids) | set(before.asks) ^ set(after.asks)
+    return {price for price, _ in levels}
+
+
+def _wrong_prices(reading: BookReading, state: BookState) -> set[int]:
+    levels = set(reading.wire_bids) ^ set(state.bids) | set(reading.wire_asks) ^ set(state.asks)
+    return {price for price, _ in levels}
 
 
 def _differences(

@@ -10,10 +10,10 @@ from typing import Any
 
 import trio
 from attrs import frozen
-
-from polyactors.venue.faults import FaultKind, NoTarget
 from tests.simulation.bounds import LASTING
 from tests.simulation.world import World, simulate
+
+from polyactors.venue.faults import FaultKind, NoTarget
 
 STORY_SECONDS = 25.0
 """Of faults; then everything comes to rest."""

@@ -10,15 +10,20 @@ import attrs
 import httpx2
 import pytest
 import trio
+from tests.simulation.stories import inject
 
 import polyactors
 import polysupervisor
 from polyactors.events import ActorRestarted, BookUpdated, FeedUp, TrustChanged
 from polyactors.transport import Network
 from polyactors.venue import market_channel
+from polyactors.venue.faults import FaultKind
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulate, World
+
+FAULTS = [kind for kind in FaultKind if kind is not FaultKind.OVERSIZE]
+
 
 def test_450_tokens_share_three_connections_and_a_reset_hurts_one(
     simulate: "Simulate", monkeypatch: pytest.MonkeyPatch

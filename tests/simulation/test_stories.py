@@ -8,20 +8,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 
+import attrs
 import pytest
+from tests.simulation import many, stories
 
 from polyactors.book.groups import ClosedGroup, HashGroup
 from polyactors.book.orderbook import OrderBook
-from polyactors.book.trust import StaleReason
 from polyactors.comparison import RestComparison
-from polyactors.events import BookUpdated
 from polyactors.journal import Journal
-from polyactors.messages import Missed
 from polyactors.shard import BookShard
 from polyactors.token_book import TokenBook
 from polyactors.venue.faults import FaultKind
-from tests.simulation import many, stories
-from tests.simulation.oracle import Breach
 
 
 def test_a_story(seed: int) -> None:
@@ -65,6 +62,12 @@ def test_a_seed_plays_the_same_in_every_process() -> None:
 
 # --- planted defects ----------------------------------------------------------------------
 
+
+def play_all(seeds: range) -> None:
+    for seed in seeds:
+        stories.run(seed)
+
+
 Plant = Callable[[pytest.MonkeyPatch], None]
 SEEDS_FOR_A_DEFECT = range(1, 31)
 
@@ -73,8 +76,7 @@ def no_top_check(patch: pytest.MonkeyPatch) -> None:
     plain = HashGroup.close
 
     def close(group: HashGroup, book: OrderBook) -> ClosedGroup:
-        closed = plain(group, book)
-        return ClosedGroup(**{**_fields(closed), "top_ok": True, "crossed": False})
+        return attrs.evolve(plain(group, book), top_ok=True, crossed=False)
 
     patch.setattr(HashGroup, "close", close)
 
@@ -117,7 +119,7 @@ def false_alarms(patch: pytest.MonkeyPatch) -> None:
         nonlocal count
         count += 1
         closed = plain(group, book)
-        return closed if count % 20 else ClosedGroup(**{**_fields(closed), "top_ok": False})
+        return closed if count % 20 else attrs.evolve(closed, top_ok=False)
 
     patch.setattr(HashGroup, "close", close)
 
@@ -134,14 +136,7 @@ def false_alarms(patch: pytest.MonkeyPatch) -> None:
         (false_alarms, "a false alarm"),
     ],
 )
-def test_a_planted_defect_is_found(
-    plant: Plant, law: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_planted_defect_is_found(plant: Plant, law: str, monkeypatch: pytest.MonkeyPatch) -> None:
     plant(monkeypatch)
     with pytest.raises(AssertionError, match=law):
-        for seed in SEEDS_FOR_A_DEFECT:
-            stories.run(seed)
-
-
-def _fields(closed: ClosedGroup) -> dict[str, object]:
-    return {name: getattr(closed, name) for name in ClosedGroup.__slots__ if name[0] != "_"}
+        play_all(SEEDS_FOR_A_DEFECT)

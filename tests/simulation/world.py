@@ -12,6 +12,15 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 import trio.testing
+from tests.simulation.bounds import (
+    DELIVERY_SECONDS,
+    HEAL_SECONDS_MAX,
+    LASTING,
+    STOP_SECONDS_MAX,
+    end_of,
+)
+from tests.simulation.laws import Laws
+from tests.simulation.oracle import Oracle
 
 from polyactors.book.trust import TrustState
 from polyactors.config import Settings
@@ -27,15 +36,6 @@ from polyactors.venue.exchange import Venue
 from polyactors.venue.faults import FaultSchedule
 from polyactors.venue.memory import memory_network
 from polyactors.venue.wire import WireEvent
-from tests.simulation.bounds import (
-    DELIVERY_SECONDS,
-    HEAL_SECONDS_MAX,
-    LASTING,
-    STOP_SECONDS_MAX,
-    end_of,
-)
-from tests.simulation.laws import Laws
-from tests.simulation.oracle import Oracle
 
 EPOCH_MS = 1_700_000_000_000
 """What the wall clocks show when virtual time begins, milliseconds since the epoch."""
