@@ -90,6 +90,8 @@ class _Watched:
     """The latest changes, seen or not."""
     is_spliced: bool = False
     """The book came by REST, and changes may be held back until the stream has passed it."""
+    is_by_change: bool = False
+    """The latest update came by a change, not by a whole book."""
     events: deque[Event] = field(factory=lambda: deque[Event](maxlen=EVENTS_KEPT))
 
 
@@ -209,7 +211,8 @@ class Oracle:
                 self._broken(watched, "put right by a whole book, in silence")
             self._end_error(watched, now, None)
         watched.right_at = now
-        watched.is_spliced &= not is_settled
+        if is_settled and watched.is_by_change:
+            watched.is_spliced = False
 
     def _wrong(self, watched: _Watched, reading: BookReading, state: BookState, now: float) -> None:
         if watched.is_spliced and not reading.settled:
@@ -276,7 +279,8 @@ class Oracle:
         )
 
     def _book_updated(self, watched: _Watched, event: BookUpdated) -> None:
-        if event.cause != "delta":
+        watched.is_by_change = event.cause == "delta"
+        if not watched.is_by_change:
             watched.replaced_at = trio.current_time()
         watched.is_spliced |= event.cause == "rest"
         sketch = (event.best_bid, event.best_ask, event.bids, event.asks)

@@ -64,7 +64,7 @@ class Story:
             rng.choice((2.0, 5.0, 8.0)),
             {
                 "audit_seconds": rng.choice((4.0, 5.0, 6.0, 8.0)),
-                "hash_budget_percent": rng.choice((0.01, 0.1, 2.0, 100.0)),
+                "hash_budget_percent": rng.choice((0.5, 2.0, 100.0)),
                 "custom_features": rng.random() < 0.8,
                 "ids_per_frame": rng.choice((1, 2, 100)),
                 "tokens_per_connection": rng.choice((2, 3, 200)),
