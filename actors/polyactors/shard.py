@@ -50,6 +50,7 @@ class BookShard:
         whatever appears, `hash_every_group` spends what that costs, and `quiet_seconds` may be
         inf where the clock says nothing about the stream."""
         self._feed = feed
+        self._env = feed.env
         self._statistics = feed.env.statistics
         self._send = send
         self._adopt_any_token = adopt_any_token
@@ -145,8 +146,12 @@ class BookShard:
             state = self.books.get(theirs.token)
             if state is None:
                 continue
-            # What the WebSocket never says; it holds for any book of the token.
-            state.inputs.learn(None, theirs.min_order_size, theirs.neg_risk)
+            # What the WebSocket never says; it holds for any book of the token. The tick it does
+            # say, and REST may be behind it.
+            tick_size = theirs.tick_size if state.inputs.tick_size is None else None
+            state.inputs.learn(tick_size, theirs.min_order_size, theirs.neg_risk)
+            if not self._env.last_trade_prices.known(state.market):
+                self._checks.learn_price(state.market, theirs.last_trade_price)
             is_live = self._feed.trust[state.token].state is TrustState.LIVE
             if is_live and not self._comparison.is_right(state, theirs, now):
                 self._resync(state, StaleReason.AUDIT_MISMATCH, now)
@@ -196,7 +201,7 @@ class BookShard:
         """Hand out the events and requests that have gathered, in order."""
         events = self._journal.take()
         if events:
-            self._feed.env.hub.publish(events)
+            self._env.hub.publish(events)
         if self._recovery.requests:
             requests, self._recovery.requests = self._recovery.requests, []
             for request in requests:
