@@ -16,7 +16,7 @@ from polyactors.venue import trickling
 from polyactors.venue.faults import FaultKind, FaultSchedule, GarbageVariant
 
 if TYPE_CHECKING:
-    from tests.simulation.conftest import Simulate, World
+    from tests.simulation.world import Simulate, World
 
 SEED = 7
 DATA_DEADLINE_SECONDS = 3.0
