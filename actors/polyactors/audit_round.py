@@ -1,9 +1,9 @@
 """Whose book is held against REST's next, and when: the audit's plan, without a clock or socket.
 
 All books take turns, the longest unasked first, at a pace that spreads a round evenly over its
-period. Before them go books of which there is a suspicion, and those that REST was never asked
-for: it alone knows their minimum order size. Of any two requests one at least is the round's,
-when its turn is due, so that nothing can push it out.
+period. Those that REST was never asked for have theirs at once: it alone knows their minimum
+order size. Books of which there is a suspicion go first, but of any two requests one at least is
+for those whose turn it is, so that nothing can push them out.
 """
 
 from collections.abc import Callable, Iterable
@@ -23,6 +23,8 @@ NEW_SECONDS = 1.0
 """How often it is looked whether a book that REST was never asked for is LIVE by now."""
 PLANNED_SHARE = 0.8
 """Of the period: a round is planned to take so much, the rest is for what comes between."""
+OVERDUE_SHARE = 0.9
+"""Of the period: a book that was not asked for so long has its turn whatever was planned."""
 BACKOFF_SECONDS_MIN = 0.5
 BACKOFF_SECONDS_MAX = 5.0
 """The longest rest after failed requests. Short: what was LIVE meanwhile is overdue."""
@@ -47,6 +49,7 @@ class AuditRound:
     def __init__(self, period_seconds: float) -> None:
         self.period_seconds = period_seconds
         self._planned_seconds = period_seconds * PLANNED_SHARE
+        self._overdue_seconds = period_seconds * OVERDUE_SHARE
         self._turns: dict[Key, float] = {}
         """When each book had its turn last, the longest ago first."""
         self._new: dict[Key, None] = {}
@@ -59,8 +62,8 @@ class AuditRound:
         self._round_seconds = -inf
         self._again_seconds = -inf
         self._new_seconds = -inf
-        self._was_round = False
-        """Whether the last request was of the round, at least in part."""
+        self._was_turn = True
+        """Whether the last request was for books whose turn it was, at least in part."""
         self._failures = 0
 
     def __len__(self) -> int:
@@ -91,12 +94,8 @@ class AuditRound:
 
     def next_due(self) -> float:
         """When to call `take` next; inf when there is nothing to do."""
-        due = inf
-        if self._again:
-            due = self._again_seconds + AGAIN_SECONDS
-        if self._new:
-            due = min(due, self._new_seconds + NEW_SECONDS)
-        return max(min(due, self._round_due()), self._allowed_at())
+        due = min(self._again_due(), self._new_due(), self._round_due())
+        return max(due, self._allowed_at())
 
     def take(self, now: float, is_live: Callable[[Key], bool]) -> list[Key]:
         """The books to ask for now, at most BOOKS_PER_REQUEST_MAX, and only LIVE ones; none when
@@ -104,12 +103,15 @@ class AuditRound:
         if now < self._allowed_at():
             return []
         batch: dict[Key, None] = {}
-        is_round_due = now >= self._round_due()
-        if not (is_round_due and not self._was_round):
+        is_new_due, is_round_due = now >= self._new_due(), now >= self._round_due()
+        is_turn = is_new_due or is_round_due
+        if now >= self._again_due() and (self._was_turn or not is_turn):
             self._take_again(now, is_live, batch)
-            self._take_new(now, is_live, batch)
-        self._was_round = is_round_due and len(batch) < self._batch_books()
-        if self._was_round:
+        room = self._batch_books() - len(batch)
+        self._was_turn = is_turn and room > 0
+        if self._was_turn and is_new_due:
+            self._take_new(now, is_live, batch, ceil(room / 2) if is_round_due else room)
+        if self._was_turn and is_round_due:
             self._take_round(now, is_live, batch)
         for key in batch:
             self._turns.pop(key, None)
@@ -147,18 +149,25 @@ class AuditRound:
         needed = ceil(len(self) * 2 * self._cost_seconds / self._planned_seconds)
         return max(BATCH_BOOKS, min(needed, BOOKS_PER_REQUEST_MAX))
 
+    def _requests_of_round(self) -> int:
+        return max(1, ceil(len(self._turns) / self._batch_books()))
+
+    def _again_due(self) -> float:
+        return self._again_seconds + AGAIN_SECONDS if self._again else inf
+
+    def _new_due(self) -> float:
+        return self._new_seconds + NEW_SECONDS if self._new else inf
+
     def _round_due(self) -> float:
         if not self._turns:
             return inf
-        pace = self._planned_seconds * self._batch_books() / len(self._turns)
+        pace = self._planned_seconds / self._requests_of_round()
         oldest = next(iter(self._turns.values()))
-        return min(self._round_seconds + pace, oldest + self._planned_seconds)
+        return min(self._round_seconds + pace, oldest + self._overdue_seconds)
 
     def _take_again(
         self, now: float, is_live: Callable[[Key], bool], batch: dict[Key, None]
     ) -> None:
-        if now < self._again_seconds + AGAIN_SECONDS:
-            return
         for key in list(islice(self._again, self._batch_books())):
             del self._again[key]
             if is_live(key):
@@ -166,26 +175,28 @@ class AuditRound:
         # What found no room is not made to wait as if it had to gather.
         self._again_seconds = -inf if self._again else now
 
-    def _take_new(self, now: float, is_live: Callable[[Key], bool], batch: dict[Key, None]) -> None:
-        if now < self._new_seconds + NEW_SECONDS:
-            return
+    def _take_new(
+        self, now: float, is_live: Callable[[Key], bool], batch: dict[Key, None], count: int
+    ) -> None:
         self._new_seconds = now
         for key in list(islice(self._new, LOOKED_AT_MAX)):
-            if len(batch) >= self._batch_books():
+            if count == 0:
                 self._new_seconds = -inf  # there may be more
                 return
             del self._new[key]
             self._new[key] = None
-            if is_live(key):
+            if is_live(key) and key not in batch:
                 batch[key] = None
+                count -= 1
+                self._round_seconds = now  # what was asked just now need not be asked next
 
     def _take_round(
         self, now: float, is_live: Callable[[Key], bool], batch: dict[Key, None]
     ) -> None:
         self._round_seconds = now
-        evenly = self._batch_books()
+        evenly = ceil(len(self._turns) / self._requests_of_round())
         for number, (key, turn) in enumerate(list(islice(self._turns.items(), LOOKED_AT_MAX))):
-            is_overdue = turn + self._planned_seconds <= now
+            is_overdue = turn + self._overdue_seconds <= now
             if not is_overdue and (number >= evenly or len(batch) >= evenly):
                 return
             if len(batch) >= BOOKS_PER_REQUEST_MAX:

@@ -86,7 +86,10 @@ class RestErrorVariant(StrEnum):
     """Every answer waits for the end of the fault."""
 
 
+FaultVariant = GarbageVariant | RestErrorVariant
+
 ARMED_SECONDS = 30.0
+"""How long a fault lies in wait for its chance when nobody says."""
 DEFAULT_SECONDS: Mapping[FaultKind, float] = {
     FaultKind.RESET: 0.0,
     FaultKind.STALL: 120.0,
@@ -182,18 +185,39 @@ class ScheduledFault:
 
 _DEMO_SETTLE_SECONDS: Mapping[FaultKind, float] = {
     FaultKind.RESET: 8.0,
+    FaultKind.GARBAGE: 8.0,
+    FaultKind.DUPLICATE: 8.0,
+    FaultKind.UNKNOWN_FIELDS: 8.0,
+    FaultKind.OVERSIZE: 8.0,
     FaultKind.STALL: 10.0,
     FaultKind.REFUSE: 10.0,
-    FaultKind.GARBAGE: 8.0,
-    FaultKind.MISSING_BOOK: 16.0,
     FaultKind.SLOW: 10.5,
+    FaultKind.LOST_DELTA: 12.0,
+    FaultKind.LOST_IN_GROUP: 12.0,
+    FaultKind.LOST_GROUP: 12.0,
+    FaultKind.REORDER: 12.0,
+    FaultKind.CLOCK_SKEW: 12.0,
+    FaultKind.MISSING_BOOK: 16.0,
+    FaultKind.TOKEN_STALL: 16.0,
+    FaultKind.MIRROR: 16.0,
+    FaultKind.STALE_REST: 16.0,
+    FaultKind.REST_ERROR: 16.0,
 }
 """From the start of a fault to the end of a demo, at least. A missing book is noticed only when
-the client's deadline for a first book (10 s) has passed."""
+the client's deadline for a first book (10 s) has passed, a lost last change when its audit comes
+round (6 s in the demo), and the audit cannot do without REST."""
 _DEMO_SECONDS: Mapping[FaultKind, float] = {
     **DEFAULT_SECONDS,
+    **{kind: 2.0 for kind, seconds in DEFAULT_SECONDS.items() if seconds == ARMED_SECONDS},
     FaultKind.STALL: 8.0,
     FaultKind.SLOW: 2.5,
+    FaultKind.MISSING_BOOK: 5.0,
+    FaultKind.TOKEN_STALL: 4.0,
+    FaultKind.MIRROR: 4.0,
+    FaultKind.STALE_REST: 4.0,
+    FaultKind.REST_ERROR: 4.0,
+    FaultKind.UNKNOWN_FIELDS: 3.0,
+    FaultKind.CLOCK_SKEW: 3.0,
 }
 _DEMO_OPENING = ((3.0, FaultKind.RESET), (7.0, FaultKind.STALL), (14.0, FaultKind.GARBAGE))
 _DEMO_QUIET_END_SECONDS = 8.0
@@ -201,12 +225,15 @@ _STEADY_SECONDS: Mapping[FaultKind, tuple[float, ...]] = {
     FaultKind.STALL: (120.0,),
     FaultKind.REFUSE: (3.0,),
     FaultKind.SLOW: (5.0,),
+    FaultKind.TOKEN_STALL: (10.0, 120.0),
+    FaultKind.MIRROR: (10.0, 120.0),
+    FaultKind.STALE_REST: (5.0, 60.0),
 }
 
 
 @frozen
 class FaultSchedule:
-    """Faults by the clock: first `opening`, then every kind in seeded order, again and again.
+    """Faults by the clock: first `opening`, then its kinds in seeded order, again and again.
 
     Iterating it gives the same faults each time, in ascending order of time; the iteration
     is endless when `until_seconds` is infinite.
@@ -217,7 +244,9 @@ class FaultSchedule:
     gap_seconds: tuple[float, float]
     """Least and greatest time between two faults."""
     until_seconds: float = math.inf
-    """The end of the run, before which each fault has its time to heal."""
+    """The end of the run."""
+    settle_seconds: Mapping[FaultKind, float] = field(factory=lambda: dict.fromkeys(FaultKind, 0.0))
+    """Its kinds, each with the time that it needs from its start to the end of the run."""
     durations: Mapping[FaultKind, tuple[float, ...]] = field(
         factory=dict[FaultKind, tuple[float, ...]]
     )
@@ -243,7 +272,7 @@ class FaultSchedule:
             for at, kind in times
         )
         durations = {kind: (value,) for kind, value in _DEMO_SECONDS.items()}
-        return cls(seed, opening, (3.0, 4.5), end, durations)
+        return cls(seed, opening, (3.0, 4.5), end, _DEMO_SETTLE_SECONDS, durations)
 
     @classmethod
     def steady(cls, seed: int, every_seconds: float = 15.0) -> "FaultSchedule":
@@ -263,13 +292,13 @@ class FaultSchedule:
         while True:
             at += rng.uniform(*self.gap_seconds)
             if not pending:
-                pending = list(FaultKind)
+                pending = list(self.settle_seconds)
                 rng.shuffle(pending)
             left = self.until_seconds - at
-            kind = next((k for k in pending if _DEMO_SETTLE_SECONDS[k] <= left), None)
+            kind = next((k for k in pending if self.settle_seconds[k] <= left), None)
             if kind is None:
                 return
             pending.remove(kind)
             seconds = rng.choice(self.durations.get(kind, (DEFAULT_SECONDS[kind],)))
-            patience = min(2.0, left - _DEMO_SETTLE_SECONDS[kind])
+            patience = min(2.0, left - self.settle_seconds[kind])
             yield ScheduledFault(at, kind, seconds, patience)

@@ -763,7 +763,7 @@ async def test_a_scheduled_fault_waits_for_a_client_but_not_for_long(
     autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:
     faults = tuple(ScheduledFault(at, FaultKind.RESET, 0.0) for at in (1.0, 10.0))
-    venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), until_seconds=11.0))
+    venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), settle_seconds={}))
     await nursery.start(venue.run)
     await trio.sleep(5)
     assert venue.fault_log == ()
@@ -777,7 +777,7 @@ async def test_a_pause_holds_scheduled_faults_back(
     autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:
     faults = tuple(ScheduledFault(at, FaultKind.STALL, 0.5) for at in (1.0, 3.0))
-    venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), until_seconds=4.0))
+    venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), settle_seconds={}))
     client = await subscribed(connect, venue)
     start = trio.current_time()
     await nursery.start(venue.run)
@@ -795,7 +795,8 @@ async def test_a_pause_holds_scheduled_faults_back(
 async def test_every_kind_can_be_scheduled_for_hours_without_harm(
     autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:
-    venue = Venue(seed=3, markets=1, rate=0.2, schedule=FaultSchedule.steady(3, 20.0))
+    schedule = FaultSchedule.steady(3, 20.0)
+    venue = Venue(seed=3, markets=1, rate=0.2, schedule=schedule, oversize_bytes=2**16)
     await nursery.start(venue.run)
     deadline = trio.current_time() + 3600
     sessions = 0
@@ -810,6 +811,7 @@ async def test_every_kind_can_be_scheduled_for_hours_without_harm(
                 while trio.current_time() < deadline:
                     await client.frames(10)
                     await client.send("PING")
+                client_nursery.cancel_scope.cancel()
         except* trio_websocket.ConnectionRejected:
             await trio.sleep(1)
         except* trio_websocket.ConnectionClosed:
