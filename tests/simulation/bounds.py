@@ -19,19 +19,17 @@ by its own length; so does what holds the stream up.
 from collections.abc import Iterable, Mapping
 
 from attrs import frozen
+from tests.simulation.delays import Delays
 
 from polyactors.audit_round import AGAIN_SECONDS, BACKOFF_SECONDS_MAX, REQUEST_INTERVAL_SECONDS
-from polyactors.book.groups import QUIET_SECONDS
 from polyactors.comparison import AUDIT_GRACE_SECONDS
 from polyactors.config import Settings
 from polyactors.probe import PROBE_SECONDS_MAX
 from polyactors.venue.faults import FaultKind, FaultRecord
 
 DELIVERY_SECONDS = 0.002
-"""From the exchange to the reader. Virtual time stands still until everybody has acted, so
-this is ample."""
-GROUP_END_SECONDS = QUIET_SECONDS + DELIVERY_SECONDS
-"""From the last change of a group until it is closed and judged, when nothing follows."""
+"""From the exchange to the reader on a network without delays. Virtual time stands still until
+everybody has acted, so this is ample."""
 AUDIT_AGAIN_SECONDS_MAX = AUDIT_GRACE_SECONDS + AGAIN_SECONDS + 2 * REQUEST_INTERVAL_SECONDS
 """From the audit's first answer, which may only be ahead of the stream, to the second, which
 proves: the grace for the stream, and the pace of the requests. It fits into `audit_seconds`,
@@ -91,18 +89,23 @@ _BLIND_AFTER_SECONDS: Mapping[FaultKind, float] = {
 class Bounds:
     """The bounds under one set of settings."""
 
+    delivery: float
+    """From the exchange to the reader."""
     audit: float
     """Until a book has had its turn at the hash, and until what was lost is missed by REST's."""
     silence: float
     """Until a session that says nothing of what happens has failed."""
 
     @classmethod
-    def of(cls, settings: Settings) -> "Bounds":
-        """As the settings have it."""
+    def of(cls, settings: Settings, delays: Delays) -> "Bounds":
+        """As the settings have it, and the network: two answers of REST must arrive."""
+        delivery = delays.stream_seconds + DELIVERY_SECONDS
         seconds = settings.audit_seconds
+        audit = max(seconds, seconds / 2 + AUDIT_AGAIN_SECONDS_MAX) + 2 * delays.rest_seconds
         return cls(
-            audit=max(seconds, seconds / 2 + AUDIT_AGAIN_SECONDS_MAX),
-            silence=settings.data_deadline_seconds + PROBE_SECONDS_MAX + DELIVERY_SECONDS,
+            delivery=delivery,
+            audit=audit + delivery,
+            silence=settings.data_deadline_seconds + PROBE_SECONDS_MAX + delivery,
         )
 
     def deadline(

@@ -98,8 +98,8 @@ class _Watched:
 class Oracle:
     """Judges one service against one exchange; raises Breach where a law is broken."""
 
-    def __init__(self, venue: Venue, service: Service) -> None:
-        self.bounds = Bounds.of(service.env.settings)
+    def __init__(self, venue: Venue, service: Service, bounds: Bounds) -> None:
+        self.bounds = bounds
         self.errors: list[Error] = []
         """Every LIVE book that was wrong, in the order of the ends."""
         self.compared = 0
@@ -159,7 +159,7 @@ class Oracle:
         while True:
             with trio.move_on_at(min(w.deadline for w in self._watched.values())):
                 await self._news.wait()
-            await trio.sleep(DELIVERY_SECONDS)
+            await trio.sleep(self.bounds.delivery)
             self._news = trio.Event()
             self.judge()
 
@@ -194,7 +194,9 @@ class Oracle:
         state = self._venue.book_state(watched.token)
         if reading.state is not TrustState.LIVE or state is None:
             return  # what was wrong ended with the change of trust
-        is_under_way = now < watched.stepped_at + DELIVERY_SECONDS or self.is_late(watched.token)
+        is_under_way = now < watched.stepped_at + self.bounds.delivery or self.is_late(
+            watched.token
+        )
         if _equal(reading, state):
             self._right(watched, now, is_settled=reading.settled)
         elif not is_under_way:
@@ -207,7 +209,11 @@ class Oracle:
     def _right(self, watched: _Watched, now: float, *, is_settled: bool) -> None:
         self.compared += is_settled
         if watched.wrong_since is not None:
-            if watched.replaced_at > watched.judged_at and watched.wrong_prices - watched.touched:
+            was_replaced = watched.replaced_at > watched.judged_at
+            was_changed = watched.wrong_prices <= watched.touched or self._may_have_been_late(
+                watched
+            )
+            if was_replaced and not was_changed:
                 self._broken(watched, "put right by a whole book, in silence")
             self._end_error(watched, now, None)
         watched.right_at = now
@@ -278,6 +284,11 @@ class Oracle:
             for record in self._venue.fault_log
         )
 
+    def _may_have_been_late(self, watched: _Watched) -> bool:
+        """Whether what was wrong can have been mended by a change that came out of order."""
+        log = self._venue.fault_log
+        return any(r.kind is FaultKind.REORDER for r in log if r.id in watched.culprits)
+
     def _book_updated(self, watched: _Watched, event: BookUpdated) -> None:
         watched.is_by_change = event.cause == "delta"
         if not watched.is_by_change:
@@ -298,7 +309,7 @@ class Oracle:
     def _judge_stream(self, watched: _Watched, now: float) -> None:
         while watched.unseen:
             stepped_at, sketch = watched.unseen[0]
-            if now < max(stepped_at, self._late_until(watched.token)) + DELIVERY_SECONDS:
+            if now < max(stepped_at, self._late_until(watched.token)) + self.bounds.delivery:
                 return
             watched.unseen.popleft()
             was_taken = any(
@@ -329,7 +340,7 @@ class Oracle:
                 (s.slow_until for s in self._venue.sessions.values() if token in s.tokens),
                 default=-inf,
             )
-            + DELIVERY_SECONDS
+            + self.bounds.delivery
         )
 
     def _broken(self, watched: _Watched, law: str) -> None:

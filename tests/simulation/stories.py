@@ -11,6 +11,7 @@ from typing import Any
 import trio
 from attrs import frozen
 from tests.simulation.bounds import LASTING
+from tests.simulation.delays import Delays
 from tests.simulation.world import World, simulate
 
 from polyactors.venue.faults import FaultKind, NoTarget
@@ -32,7 +33,7 @@ _SECONDS_OF: Mapping[FaultKind, tuple[float, float]] = {
     FaultKind.CLOCK_SKEW: (0.5, 5.0),
 }
 _WEIGHTS: Mapping[FaultKind, float] = {
-    FaultKind.OVERSIZE: 0.15,  # a large frame takes real time
+    FaultKind.OVERSIZE: 0.4,  # a large frame takes real time
     FaultKind.REFUSE: 0.5,
     FaultKind.RESET: 0.5,
     FaultKind.LOST_DELTA: 2.0,
@@ -52,6 +53,7 @@ class Story:
     markets: int
     rate: float
     """Engine steps a second."""
+    delays: Delays
     settings: Mapping[str, Any]
 
     @classmethod
@@ -62,7 +64,9 @@ class Story:
         return cls(
             markets,
             rng.choice((2.0, 5.0, 8.0)),
+            Delays(rng.choice((0.0, 0.0, 0.08)), rng.choice((0.0, 0.0, 0.2, 0.6))),
             {
+                "data_deadline_seconds": rng.choice((3.0, 3.0, 8.0, 30.0)),
                 "audit_seconds": rng.choice((4.0, 5.0, 6.0, 8.0)),
                 "hash_budget_percent": rng.choice((0.5, 2.0, 100.0)),
                 "custom_features": rng.random() < 0.8,
@@ -76,7 +80,14 @@ class Story:
 def run(seed: int) -> World:
     """Play the story of a seed; raises what is broken."""
     story = Story.of(seed)
-    return simulate(seed, play, markets=story.markets, rate=story.rate, **story.settings)
+    return simulate(
+        seed,
+        play,
+        markets=story.markets,
+        rate=story.rate,
+        delays=story.delays,
+        **story.settings,
+    )
 
 
 async def play(world: World) -> World:
@@ -98,7 +109,7 @@ async def play(world: World) -> World:
         elif what < 0.85:
             world.venue.step(world.rng.randint(2, 30))
         else:
-            await world.compare(quiet_seconds=world.rng.choice((0.002, 0.3)))
+            await world.compare(quiet_seconds=world.rng.choice((0.0, 0.3)))
     await world.come_to_rest()
     return world
 

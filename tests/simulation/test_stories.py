@@ -16,22 +16,34 @@ from polyactors.book.groups import ClosedGroup, HashGroup
 from polyactors.book.orderbook import OrderBook
 from polyactors.comparison import RestComparison
 from polyactors.journal import Journal
+from polyactors.recovery import Recovery
 from polyactors.shard import BookShard
 from polyactors.token_book import TokenBook
 from polyactors.venue.faults import FaultKind
 
+SEEDS_FOR_EVERYTHING = 60
+"""So many seeds show every kind of fault, and every way to find one."""
 
-def test_a_story(seed: int) -> None:
+
+@pytest.fixture(scope="module")
+def report() -> many.Report:
+    """What came of the seeds that were played here."""
+    return many.Report()
+
+
+def test_a_story(seed: int, report: many.Report) -> None:
     world = stories.run(seed)
     assert world.oracle.compared > 10
     assert world.oracle.shown > 50
+    report.add(many.played(seed, world))
 
 
-def test_the_stories_hold_what_they_promise() -> None:
+def test_the_stories_hold_what_they_promise(report: many.Report) -> None:
     # Stories without their faults would pass every other test.
-    report = many.Report()
-    for seed in range(1, 13):
-        report.add(many.played(seed, stories.run(seed)))
+    if report.played < SEEDS_FOR_EVERYTHING:
+        report = many.Report()
+        for seed in range(1, SEEDS_FOR_EVERYTHING + 1):
+            report.add(many.played(seed, stories.run(seed)))
     assert set(report.struck) == set(FaultKind)
     wrong_by = {kind for kinds in report.errors for kind in kinds.split("+")}
     assert wrong_by >= {"lost_delta", "lost_in_group", "lost_group", "mirror", "token_stall"}
@@ -97,7 +109,7 @@ def no_gaps(patch: pytest.MonkeyPatch) -> None:
 
 
 def books_adopted_in_silence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(TokenBook, "has_levels", lambda *_: True)
+    patch.setattr(Recovery, "replace", lambda *_: None)
 
 
 def an_update_swallowed(patch: pytest.MonkeyPatch) -> None:
@@ -127,10 +139,10 @@ def false_alarms(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "law"),
     [
-        (no_top_check, "a wrong top"),
+        (no_top_check, "a wrong top|settled and crossed"),
         (no_audit, "wrong for"),
-        (no_stale_on_disconnect, "STALE is missing"),
-        (no_gaps, "wrong for"),
+        (no_stale_on_disconnect, "without a fault|in silence|STALE is missing"),
+        (no_gaps, "without a fault"),
         (books_adopted_in_silence, "in silence"),
         (an_update_swallowed, "not in the stream"),
         (false_alarms, "a false alarm"),

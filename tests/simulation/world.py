@@ -13,12 +13,13 @@ from typing import Any, Protocol, TypeVar
 import trio
 import trio.testing
 from tests.simulation.bounds import (
-    DELIVERY_SECONDS,
     HEAL_SECONDS_MAX,
     LASTING,
     STOP_SECONDS_MAX,
+    Bounds,
     end_of,
 )
+from tests.simulation.delays import Delays
 from tests.simulation.laws import Laws
 from tests.simulation.oracle import Oracle
 
@@ -37,6 +38,7 @@ from polyactors.venue.faults import FaultSchedule
 from polyactors.venue.memory import memory_network
 from polyactors.venue.wire import WireEvent
 
+NO_DELAYS = Delays()
 EPOCH_MS = 1_700_000_000_000
 """What the wall clocks show when virtual time begins, milliseconds since the epoch."""
 CPU_SECONDS_PER_LOOK = 0.0001
@@ -76,14 +78,21 @@ class WatchedVenue(Venue):
 class World:
     """One exchange and one service that follows all its tokens."""
 
-    def __init__(self, seed: int, venue: WatchedVenue, service: Service, network: Network) -> None:
+    def __init__(
+        self,
+        seed: int,
+        venue: WatchedVenue,
+        service: Service,
+        network: Network,
+        delays: Delays = NO_DELAYS,
+    ) -> None:
         self.seed = seed
         self.rng = Random(f"{seed}:world")
         self.venue = venue
         self.service = service
         self.network = network
         self.laws = Laws(service.feed_id)
-        self.oracle = Oracle(venue, service)
+        self.oracle = Oracle(venue, service, Bounds.of(service.env.settings, delays))
         venue.on_change = self.oracle.stepped
         self.is_recording = True
         self.events: list[Event] = []
@@ -101,10 +110,10 @@ class World:
         if self.is_recording:
             self.events.append(event)
 
-    async def compare(self, *, quiet_seconds: float = DELIVERY_SECONDS) -> None:
+    async def compare(self, *, quiet_seconds: float = 0.0) -> None:
         """Hold the exchange still and compare every settled LIVE book with its own."""
         self.venue.pause()
-        await trio.sleep(quiet_seconds)
+        await trio.sleep(self.oracle.bounds.delivery + quiet_seconds)
         self.oracle.judge()
         self.venue.resume()
 
@@ -128,7 +137,7 @@ class World:
 
     async def heal(self) -> None:
         """Wait until no fault works, no bug lies in wait and every token is LIVE again."""
-        await trio.sleep(DELIVERY_SECONDS)  # a fault of this moment must be felt first
+        await trio.sleep(self.oracle.bounds.delivery)  # a fault of this moment must be felt first
         await self.until(self.is_healed)
 
     async def come_to_rest(self) -> None:
@@ -184,6 +193,7 @@ class Simulate(Protocol):
         markets: int = 2,
         rate: float = 10.0,
         schedule: FaultSchedule | None = None,
+        delays: Delays = NO_DELAYS,
         network: Wrap = lambda network: network,
         **settings: Any,
     ) -> T: ...
@@ -196,6 +206,7 @@ def simulate(
     markets: int = 2,
     rate: float = 10.0,
     schedule: FaultSchedule | None = None,
+    delays: Delays = NO_DELAYS,
     network: Wrap = lambda network: network,
     **settings: Any,
 ) -> T:
@@ -212,6 +223,7 @@ def simulate(
         try:
             async with trio.open_nursery() as nursery:
                 reached = network(memory_network(venue, nursery))
+                reached = delays.slow_down(reached, nursery, Random(f"{seed}:delays"))
                 env = Environment(
                     Settings(**DEADLINES | settings),
                     reached,
@@ -221,7 +233,7 @@ def simulate(
                 async with RestClient(env.settings, reached) as rest:
                     wanted = Wanted(tokens=tuple(venue.tokens))
                     service = Service(wanted, env=env, rest=rest, rng=Random(f"{seed}:jitter"))
-                    world = World(seed, venue, service, reached)
+                    world = World(seed, venue, service, reached, delays)
                     result = await _run(world, scenario)
                 nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
@@ -256,7 +268,7 @@ async def _run(world: World, scenario: Scenario[T]) -> T:
             outer.start_soon(world.oracle.run)
             await nursery.start(world.service.run)
             result = await scenario(world)
-            await trio.sleep(DELIVERY_SECONDS)
+            await trio.sleep(world.oracle.bounds.delivery)
             states = world.service.states()
             world.laws.is_stopping = world.oracle.is_over = True
             world.service.stop()
