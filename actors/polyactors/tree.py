@@ -25,16 +25,12 @@ import trio
 
 from polyactors.audit import run_audit
 from polyactors.books import MAILBOX_BATCHES, run_shard
-from polyactors.config import (
-    DISCOVERY_SECONDS_MAX,
-    FEED_GAVE_UP_RETRY_SECONDS,
-    FEED_GAVE_UP_RETRY_SECONDS_MAX,
-)
+from polyactors.config import DISCOVERY_SECONDS_MAX
 from polyactors.environment import Environment
 from polyactors.errors import RestFailed
 from polyactors.events import FeedDown, FeedUp
 from polyactors.feed import Feed
-from polyactors.feed_tree import FEED_SHUTDOWN, make_feed
+from polyactors.feed_tree import FEED_SHUTDOWN, feed_spec, shard_id
 from polyactors.logger import Outage
 from polyactors.messages import AuditAgain, FetchBook, ShardMessage
 from polyactors.observer import LOOKOUT_EVENTS_MAX, Outages, run_lookout, run_observer
@@ -57,7 +53,6 @@ from polysupervisor import (
     Shutdown,
     Strategy,
     Supervisor,
-    SupervisorEscalation,
 )
 
 RUNTIME_EVENTS_MAX = 4096
@@ -122,9 +117,9 @@ class Tree:
                 # Looked up at every turn: the core may have been restarted by now.
                 if self._books is None or self._feeds_supervisor is None:
                     raise NotRunning("the service has not started")
-                if not _has(self._books, _shard_id(feed)):
+                if not _has(self._books, shard_id(feed)):
                     await self._books.start_child(self._shard_spec(feed))
-                self._shards[feed.id] = self._books.address(_shard_id(feed))
+                self._shards[feed.id] = self._books.address(shard_id(feed))
                 if not _has(self._feeds_supervisor, feed.id):
                     await self._feeds_supervisor.start_child(self._feed_spec(feed))
 
@@ -138,7 +133,7 @@ class Tree:
                 raise NotRunning("the service has not started")
             for supervisor, kept in (
                 (self._feeds_supervisor, {feed.id for feed in self._feeds}),
-                (self._books, {_shard_id(feed) for feed in self._feeds}),
+                (self._books, {shard_id(feed) for feed in self._feeds}),
             ):
                 for child in supervisor.children():
                     if child.id not in kept:
@@ -254,7 +249,7 @@ class Tree:
             intensity=Intensity(5, 60.0),
         )
         for feed in self._feeds:
-            self._shards[feed.id] = self._books.address(_shard_id(feed))
+            self._shards[feed.id] = self._books.address(shard_id(feed))
         return self._books
 
     def _make_feeds(self) -> Supervisor:
@@ -265,9 +260,12 @@ class Tree:
 
     # --- one feed -------------------------------------------------------------------------
 
+    def _feed_spec(self, feed: Feed) -> "ChildSpec[object]":
+        return feed_spec(feed, lambda: self._shards[feed.id], self._rest)
+
     def _shard_spec(self, feed: Feed) -> "ChildSpec[ShardMessage]":
         return ChildSpec(
-            id=_shard_id(feed),
+            id=shard_id(feed),
             factory=lambda: (
                 lambda ctx: run_shard(ctx, feed, lambda: self._snapshots, lambda: self._audit)
             ),
@@ -275,26 +273,6 @@ class Tree:
             mailbox=MailboxSpec(size=MAILBOX_BATCHES),
             shutdown=FEED_SHUTDOWN,
         )
-
-    def _feed_spec(self, feed: Feed) -> "ChildSpec[object]":
-        # A feed that exhausts its intensity has a bug or very bad luck; it is tried again, but
-        # rarely, and the rest of the service goes on.
-        return ChildSpec(
-            id=feed.id,
-            factory=lambda: make_feed(feed, lambda: self._shards[feed.id], self._rest),
-            backoff=Backoff(
-                min=FEED_GAVE_UP_RETRY_SECONDS,
-                max=FEED_GAVE_UP_RETRY_SECONDS_MAX,
-                jitter=0.0,
-                reset_after=FEED_GAVE_UP_RETRY_SECONDS_MAX,
-            ),
-            expected=(SupervisorEscalation,),
-            shutdown=Shutdown(grace=10.0),
-        )
-
-
-def _shard_id(feed: Feed) -> str:
-    return feed.id.replace("feed", "shard")
 
 
 def _has(supervisor: Supervisor, child: str) -> bool:

@@ -331,8 +331,8 @@ class Oracle:
         return self._service.book(token, allow_stale=True)
 
     def _last_hash(self, token: str) -> str:
-        feed = self._service._feed_of[token]  # pyright: ignore[reportPrivateUsage]
-        return feed.last_hash(token)
+        relay = self._service._relay  # pyright: ignore[reportPrivateUsage]
+        return relay.leader(token).last_hash(token)
 
     def _late_until(self, token: str) -> float:
         return (
