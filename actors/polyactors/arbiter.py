@@ -3,16 +3,16 @@
 Each of its *carriers* keeps a book and a trust of its own. What readers see is one of them, the
 *leader*: its trust is the public one, its updates are the public updates. The lead goes over
 
-- to a LIVE carrier, without a word, when the leader is not LIVE any more;
+- to a LIVE carrier when the leader is not LIVE any more, without a word unless it was wrong;
 - to a carrier that turns LIVE while the public state is not;
 - to a LIVE carrier that is ahead: it has seen the hash that was told last, and now another that
-  was not told yet, so it has missed nothing in between. Or it is ahead by more than a slow
-  connection explains.
+  was not told yet, so it has missed nothing in between.
 
 An heir that is behind catches up first: until it has seen what was told last, readers keep the
 reading of the leader before, for CATCH_UP_SECONDS at most, so that no book ever goes back. Only a
-leader that was proven wrong is corrected at once. In eras without hashes nothing can be compared,
-and so only a leader that fails gives up the lead.
+leader that was proven wrong is corrected at once. That is no secret: its STALE is public, and so
+it is where nothing tells that the heir's book continues the leader's. In eras without hashes
+nothing can be compared, and only a leader that fails gives up the lead.
 """
 
 from collections import deque
@@ -36,7 +36,8 @@ CATCH_UP_SECONDS = 0.5
 COVERED_SECONDS = 1.0
 """What one carrier receives another has received at most so much earlier or later: a session
 that is older than a loss by so much has missed nothing."""
-SESSION_REASONS = frozenset({StaleReason.DISCONNECTED, StaleReason.FEED_STALLED})
+LOSSES = frozenset({StaleReason.DISCONNECTED, StaleReason.FEED_STALLED, StaleReason.UNSUBSCRIBED})
+"""Reasons by which a carrier misses all that follows."""
 _LIVE = TrustState.LIVE
 
 
@@ -95,9 +96,9 @@ class Arbiter:
         del self._seen[feed]
         heir = self._heir()
         if feed is self.leader and heir is not None:
-            return self._hand_over(heir, feed.book_of(self.token), StaleReason.DISCONNECTED, now)
+            return self._hand_over(heir, feed.book_of(self.token), StaleReason.UNSUBSCRIBED, now)
         if feed is self.leader or self.trust.state is not _LIVE:
-            self._note_unseen(feed, StaleReason.DISCONNECTED)
+            self._note_unseen(feed, StaleReason.UNSUBSCRIBED)
         if feed is not self.leader:
             return []
         self.leader = next(iter(self._seen))
@@ -119,9 +120,9 @@ class Arbiter:
             self.leader = feed
         elif self.trust.state is _LIVE and trust.reason is not None:
             heir = self._heir()
-            if heir is not None:
-                is_doubtful = trust.reason in DESYNCS or feed.shard is None
-                return self._hand_over(heir, None if is_doubtful else book, trust.reason, now)
+            if heir is not None:  # books that died with their shard may be half changed
+                kept = None if feed.shard is None else book
+                return self._hand_over(heir, kept, trust.reason, now)
         return self._mirror(now)
 
     def session_up(self, feed: Feed) -> StaleReason | None:
@@ -150,31 +151,28 @@ class Arbiter:
 
     # --- what is told ---------------------------------------------------------------------
 
-    def admit(self, feed: Feed, book: TokenBook) -> list[Event] | None:
-        """What must be told before the update of `feed`; None when that is not public."""
+    def admit(self, feed: Feed, book: TokenBook) -> bool:
+        """Whether the update of `feed` is public."""
         seen = self._seen.get(feed)
         if seen is None:
-            return None
+            return False
         group_hash = book.group.hash
         if not seen or seen[-1] != group_hash:
             seen.append(group_hash)
-        events: list[Event] = []
         if feed is not self.leader:
-            if not self._is_overtaken(seen, book):
-                return None
-            if not self._is_continued_by(feed):
-                events.append(self._gap(feed, StaleReason.FEED_STALLED))
+            if not self._is_overtaken(seen, group_hash):
+                return False
             self.leader = feed
             self._end_catch_up()
         else:
             kept = self.kept
             if kept is not None and self._is_ahead_of(book, kept):
-                return None
+                return False
             self._end_catch_up()
             if self._is_told(book, kept):
-                return None
+                return False
         self._note(feed, book)
-        return events
+        return True
 
     def is_news(self, feed: Feed, what: Hashable) -> bool:
         """Whether a trade or the like, which `feed` brings, was not told yet.
@@ -218,13 +216,17 @@ class Arbiter:
     def _hand_over(
         self, heir: Feed, kept: TokenBook | None, reason: StaleReason, now: float
     ) -> list[Event]:
-        """The lead goes over silently. `kept` is the former leader's book if it was right."""
-        self.leader = heir
-        events: list[Event] = []
-        if reason in SESSION_REASONS and not self._is_continued_by(heir):
-            events.append(self._gap(heir, reason))
+        """The lead goes over, in silence if the heir has seen what was told last, or will.
+        `kept` is the former leader's book; None when it may not be relied on."""
         book = heir.book_of(self.token)
         assert book is not None
+        has_gap = reason in LOSSES and not self._is_continued_by(heir)
+        gap: list[Event] = [self._gap(heir, reason)] if has_gap else []
+        if reason in DESYNCS or not self._is_followed_by(heir, book):
+            stale = self._turn(self.trust.to(TrustState.STALE, now_seconds=now, reason=reason))
+            self.leader = heir
+            return [stale, *gap, *self._mirror(now), *self._show(book)]
+        self.leader = heir
         if kept is not None and self._is_ahead_of(book, self.kept or kept.book):
             if self.kept is None:
                 self.kept = BookReading.take(
@@ -234,8 +236,14 @@ class Arbiter:
         elif kept is not None and self._is_told(book, self.kept or kept.book):
             self._end_catch_up()
         else:
-            events += self._show(book)
-        return events
+            return gap + self._show(book)
+        return gap
+
+    def _is_followed_by(self, feed: Feed, book: TokenBook) -> bool:
+        """Whether the book of `feed` is another stage of the public one, for all that is known."""
+        if book.group.hash == "" or self._hash == "":
+            return True
+        return self._hash in self._seen[feed] or self._is_ahead_of(book, None)
 
     def _show(self, book: TokenBook) -> list[Event]:
         """Tell the leader's book as it is now, wherever it stands."""
@@ -260,15 +268,17 @@ class Arbiter:
             self._hashes.clear()
         else:
             self._note_unseen(self.leader, trust.reason)
+        return events + [self._turn(step) for step in _steps(self.trust, trust, now)]
+
+    def _turn(self, trust: Trust) -> Event:
+        """The public trust changes, by the leader's doing."""
         market = self.leader.markets.get(self.token)
-        for step in _steps(self.trust, trust, now):
-            events.append(trust_changed(self.leader, self.token, market, self.trust, step))
-            self.trust = step
-        return events
+        before, self.trust = self.trust, trust
+        return trust_changed(self.leader, self.token, market, before, trust)
 
     def _note_unseen(self, feed: Feed, reason: StaleReason | None) -> None:
         """A carrier goes, or has changed its trust, while no other is LIVE."""
-        if reason in SESSION_REASONS and feed.last_epoch is not None and self._unseen is None:
+        if reason in LOSSES and feed.last_epoch is not None and self._unseen is None:
             self._unseen = (feed.last_data_seconds, reason)
 
     def _note(self, feed: Feed, book: TokenBook) -> None:
@@ -303,15 +313,16 @@ class Arbiter:
             return not book.settled and book.book != told
         return book.group.timestamp_ms < self._timestamp_ms or group_hash in self._hashes
 
-    def _is_overtaken(self, seen: deque[str], book: TokenBook) -> bool:
-        """Whether a LIVE carrier brings what the leader should have brought."""
-        group_hash = book.group.hash
-        if group_hash == self._hash or group_hash == "" or self._hash == "":
-            return False
-        if self.trust.state is not _LIVE or group_hash in self._hashes:
-            return False
-        late_ms = book.group.timestamp_ms - self._timestamp_ms
-        return self._hash in seen or late_ms > CATCH_UP_SECONDS * 1000
+    def _is_overtaken(self, seen: deque[str], group_hash: str) -> bool:
+        """Whether a LIVE carrier, which has seen all that was told, has now seen more."""
+        told = self._hash
+        return (
+            group_hash != told
+            and group_hash != ""
+            and told in seen
+            and group_hash not in self._hashes
+            and self.trust.state is _LIVE
+        )
 
     def _is_continued_by(self, feed: Feed) -> bool:
         """Whether `feed` has seen all that came after what was told last."""
@@ -343,7 +354,7 @@ def _steps(before: Trust, after: Trust, now: float) -> list[Trust]:
         return []
     steps: list[Trust] = []
     if before.state is _LIVE and after.reason is None:
-        before = before.to(TrustState.STALE, now_seconds=now, reason=StaleReason.DISCONNECTED)
+        before = before.to(TrustState.STALE, now_seconds=now, reason=StaleReason.UNSUBSCRIBED)
         steps.append(before)
     if after.state is TrustState.EMPTY:
         return steps

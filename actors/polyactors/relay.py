@@ -156,10 +156,10 @@ class Relay:
         self._note_catch_up(arbiter)
         return events
 
-    def admit(self, feed: Feed, book: TokenBook) -> list[Event] | None:
-        """What must be told before an update of `feed`; None when the update is not public."""
+    def admit(self, feed: Feed, book: TokenBook) -> bool:
+        """Whether an update of `feed` is public."""
         arbiter = self._arbiters.get(book.token)
-        return None if arbiter is None else arbiter.admit(feed, book)
+        return arbiter is not None and arbiter.admit(feed, book)
 
     def is_news(self, feed: Feed, token: str, what: Hashable) -> bool:
         """Whether a trade or the like is told for the first time."""

@@ -52,6 +52,9 @@ class Laws:
         elif came_up is not None:
             self._came_up = came_up  # there may be one for each of several tokens
         is_consequence = isinstance(event, TrustChanged) and event.reason in STALE_BY_SESSION
+        if isinstance(event, Gap | TrustChanged | BookUpdated) and event.token is not None:
+            # Another carrier may take over, token by token.
+            is_consequence |= len(self._carriers(event.token)) > 1
         if not is_consequence:
             self._check(not self._must_turn_stale, "STALE is missing after feed_down", event)
             self._must_turn_stale.clear()

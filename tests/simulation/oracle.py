@@ -237,10 +237,12 @@ class Oracle:
             self._broken(watched, "a wrong top at the end of its group")
 
     def _begin_error(self, watched: _Watched, now: float, *, live_at: float) -> None:
+        since = watched.right_at
+        if len(self._service._relay.feeds) > 1:  # pyright: ignore[reportPrivateUsage]
+            # Of several carriers one may have been wrong for a while when it takes the lead.
+            since = min(since, now - max(self.bounds.audit, self.bounds.silence))
         culprits = [
-            record
-            for record in self._venue.fault_log
-            if cover(record, watched.token, watched.right_at, now)
+            record for record in self._venue.fault_log if cover(record, watched.token, since, now)
         ]
         watched.culprits = tuple(record.id for record in culprits if record.kind in LOSSY)
         watched.wrong_since = min(now, max(watched.stepped_at, watched.right_at, live_at))
