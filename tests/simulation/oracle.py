@@ -295,6 +295,9 @@ class Oracle:
             watched.replaced_at = trio.current_time()
         watched.is_spliced |= event.cause == "rest"
         sketch = (event.best_bid, event.best_ask, event.bids, event.asks)
+        if len(watched.unseen) > 1:  # one that was taken must not pass for another
+            kept = [unseen for unseen in watched.unseen if not self._was_taken(watched, unseen[0])]
+            watched.unseen = deque(kept)
         is_late = self.is_late(watched.token)
         for index, (_, unseen) in enumerate(watched.unseen):
             if unseen == sketch:
@@ -312,18 +315,15 @@ class Oracle:
             if now < max(stepped_at, self._late_until(watched.token)) + self.bounds.delivery:
                 return
             watched.unseen.popleft()
-            was_taken = any(
-                cover(
-                    record,
-                    watched.token,
-                    stepped_at - DELIVERY_SECONDS,
-                    stepped_at + DELIVERY_SECONDS,
-                )
-                for record in self._venue.fault_log
-            )
+            was_taken = self._was_taken(watched, stepped_at)
             is_wrong = watched.wrong_since is not None
             if not (was_taken or is_wrong or watched.is_spliced):
                 self._broken(watched, f"{sketch} of {stepped_at:.3f} s is not in the stream")
+
+    def _was_taken(self, watched: _Watched, stepped_at: float) -> bool:
+        since, until = stepped_at - DELIVERY_SECONDS, stepped_at + DELIVERY_SECONDS
+        log = self._venue.fault_log
+        return any(cover(record, watched.token, since, until) for record in log)
 
     # --- helpers --------------------------------------------------------------------------
 
