@@ -158,7 +158,8 @@ class Distortion:
             return events
         chosen = self._rng.choice(changes)
         self._spend(fault, now, [chosen])
-        return [copy for event in events for copy in [event] * (2 if event is chosen else 1)]
+        place = next(place for place, event in enumerate(events) if event is chosen)
+        return [*events[:place], chosen, *events[place:]]
 
     def _changes(self, fault: Fault, events: list[WireEvent]) -> list[WireEvent]:
         return [event for event in events if _is_change(event) and _concerns(fault, event)]
