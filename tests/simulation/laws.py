@@ -12,9 +12,7 @@ STALE_BY_SESSION = (StaleReason.DISCONNECTED, StaleReason.FEED_STALLED)
 class Laws:
     """What must hold of every stream of events; `broken` names each breach."""
 
-    def __init__(self, feed_of: Callable[[str], str | None], *, is_merged: bool = False) -> None:
-        """`feed_of`: who carries a token. `is_merged`: several may, and then what happens to
-        one of them need not be seen in its tokens."""
+    def __init__(self, feed_of: Callable[[str], str | None]) -> None:
         self.broken: list[str] = []
         self.is_stopping = False
         """A STALE is a breach from now on: at an orderly stop the last states stand."""
@@ -22,7 +20,6 @@ class Laws:
         self.stale_reasons = Counter[str]()
         self.down_reasons = Counter[str]()
         self._feed_of = feed_of
-        self._is_merged = is_merged
         self._states: dict[str, tuple[TrustState, StaleReason | None]] = {}
         self._doubtful: set[str] = set()
         """Tokens of a Gap that were not called anything but LIVE since."""
@@ -45,7 +42,7 @@ class Laws:
         self._check(event.time_ns >= self._time_ns, "time goes back", event)
         self._time_ns = event.time_ns
         came_up, self._came_up = self._came_up, None
-        if came_up in self._unseen and not self._is_merged:
+        if came_up in self._unseen:
             is_said = isinstance(event, Gap) and (event.feed, event.token) == (came_up, None)
             self._check(is_said, "a gap is missing after feed_up", event)
         is_consequence = isinstance(event, TrustChanged) and event.reason in STALE_BY_SESSION
@@ -69,7 +66,6 @@ class Laws:
             case Gap():
                 if event.reason in STALE_BY_SESSION:
                     is_due = event.feed in self._unseen and event.feed == came_up
-                    is_due |= self._is_merged
                     self._check(is_due, "a gap without a lost session", event)
                     self._unseen.discard(event.feed or "")
                 named = [t for t in self._states if self._feed_of(t) == event.feed]
@@ -86,7 +82,7 @@ class Laws:
         if event.reason is not None:
             self._check(not self.is_stopping, "STALE at an orderly stop", event)
             self.stale_reasons[event.reason.value] += 1
-        if event.reason in STALE_BY_SESSION and not self._is_merged:
+        if event.reason in STALE_BY_SESSION:
             feed = self._feed_of(event.token)
             self._check(feed == self._went_down, "STALE away from its feed_down", event)
             self._must_turn_stale.discard(event.token)
@@ -96,13 +92,9 @@ class Laws:
     def _book_updated(self, event: BookUpdated) -> None:
         state, _ = self._states.get(event.token, (TrustState.EMPTY, None))
         self._check(state is TrustState.LIVE, f"an update of a {state} book", event)
-        if not self._is_merged:
-            self._check(event.token not in self._doubtful, "an update after a gap", event)
-        if self._is_merged:
-            self._check(event.epoch in self._epochs.values(), "no such epoch is live", event)
-        else:
-            epoch = self._epochs.get(self._feed_of(event.token) or "")
-            self._check(event.epoch == epoch, f"the live epoch is {epoch}", event)
+        self._check(event.token not in self._doubtful, "an update after a gap", event)
+        epoch = self._epochs.get(self._feed_of(event.token) or "")
+        self._check(event.epoch == epoch, f"the live epoch is {epoch}", event)
         if event.settled and event.best_bid is not None and event.best_ask is not None:
             self._check(event.best_bid < event.best_ask, "settled and crossed", event)
 
@@ -117,7 +109,7 @@ class Laws:
         self._ended = {event.epoch, *(epoch for epoch in self._ended if epoch > event.epoch - 99)}
         self._epoch_max = max(self._epoch_max, event.epoch)
         self._went_down = event.feed
-        if self.is_stopping or self._is_merged:
+        if self.is_stopping:
             return
         self._must_turn_stale = {
             token
