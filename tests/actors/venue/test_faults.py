@@ -65,10 +65,11 @@ def test_a_demo_of_half_a_minute_goes_on_after_its_opening() -> None:
 
 @given(seed=SEEDS)
 def test_an_endless_demo_brings_every_kind_every_few_seconds(seed: int) -> None:
-    count = len(FaultKind)
+    kinds = set(FaultKind) - {FaultKind.OVERSIZE}
+    count = len(kinds)
     faults = list(islice(FaultSchedule.for_demo(seed, None), 3 + 2 * count))
-    assert {fault.kind for fault in faults[3 : 3 + count]} == set(FaultKind)
-    assert {fault.kind for fault in faults[3 + count :]} == set(FaultKind)
+    assert {fault.kind for fault in faults[3 : 3 + count]} == kinds
+    assert {fault.kind for fault in faults[3 + count :]} == kinds
     gaps = [b.at_seconds - a.at_seconds for a, b in pairwise(faults[3:])]
     assert all(3.0 <= gap <= 4.5 for gap in gaps)
 
