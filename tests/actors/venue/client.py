@@ -76,7 +76,7 @@ async def open_client(
 
 def messages_in(frame: object) -> list[Any]:
     """The messages of a frame: an array of them, or one."""
-    return cast("list[Any]", frame) if isinstance(frame, list) else [frame]
+    return cast("list[object]", frame) if isinstance(frame, list) else [frame]
 
 
 def tokens_of(messages: list[Any]) -> set[str]:

@@ -17,7 +17,7 @@ KNOWN_TYPES = {"book", "price_change", "last_trade_price", "best_bid_ask", "tick
 def known(value: Any, like: object) -> Any:
     """What is left of a value without the keys that another one lacks."""
     if isinstance(like, list):
-        pairs = zip(value, cast("list[Any]", like), strict=True)
+        pairs = zip(value, cast("list[object]", like), strict=True)
         return [known(item, one) for item, one in pairs]
     if not isinstance(like, dict):
         return value
