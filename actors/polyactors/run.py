@@ -37,7 +37,7 @@ from polyactors.stops import deliver_soon, until_signal
 from polyactors.terminal.display import Display
 from polyactors.terminal.lines import clock
 from polyactors.terminal.pipes import complain, say
-from polyactors.terminal.screen import messages, states_text
+from polyactors.terminal.screen import Verified, messages, states_text
 from polyactors.terminal.text import count, duration, printable, short_token
 from polyactors.transport import Target
 from polysupervisor import ChildSpec, run_app
@@ -151,6 +151,7 @@ async def run_service(
         for notice in found.notices:
             complain(f"polyactors: {printable(notice)}")
         display.names, display.notices = found.names, found.notices
+        env.hash_inputs.update(found.hash_inputs)
         service = Service(found.wanted, env=env, rest=rest, sinks=outputs.sinks, last=display.child)
         try:
             code = await _run_root(service, seconds)
@@ -189,7 +190,8 @@ def finish(code: int, service: Service, outputs: Outputs, display: Display) -> i
         display.say(
             f"stopped after {duration(seconds)}: books {states_text(service.states())}; "
             f"{count(messages(statistics), 'message')}; "
-            f"{count(statistics.restarts.total(), 'restart')}"
+            f"{count(statistics.restarts.total(), 'restart')}; "
+            f"{Verified.of(statistics).text}"
         )
     return code
 

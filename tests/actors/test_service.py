@@ -778,6 +778,7 @@ async def test_what_is_started_last_is_stopped_first(
         "root/core/feeds/feed-0/heartbeat",
         "root/core/feeds/feed-0/parser",
         "root/core/snapshots",
+        "root/core/audit",
         "root/terminal",
     ]
     assert [path for path in started if path in expected] == expected
