@@ -1,12 +1,15 @@
 """The fault schedules, pure."""
 
+import re
 from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from polyactors.venue import FaultKind, FaultSchedule
+from polyactors.venue.faults import ARMED_KINDS, DEFAULT_SECONDS
 
 SEEDS = st.integers(0, 2**32)
 AUDIT_SECONDS, GRACE_SECONDS, RESYNC_SECONDS = 6.0, 2.0, 2.0
@@ -87,3 +90,18 @@ def test_a_schedule_tells_the_same_story_each_time() -> None:
     schedule = FaultSchedule.for_demo(5, 120.0)
     assert list(schedule) == list(schedule) == list(FaultSchedule.for_demo(5, 120.0))
     assert list(schedule) != list(FaultSchedule.for_demo(6, 120.0))
+
+
+PAGE = Path(__file__).parents[3] / "docs/how-to/test-against-the-embedded-exchange.md"
+AT_ONCE = (FaultKind.RESET, FaultKind.OVERSIZE)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="tested without the docs")
+def test_the_page_lists_every_kind_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", PAGE.read_text(), re.MULTILINE)
+    assert [kind for kind, _ in rows] == list(FaultKind)
+    for kind, shown in rows:
+        seconds = DEFAULT_SECONDS[FaultKind(kind)]
+        expected = "at once" if kind in AT_ONCE else f"{seconds:g}"
+        assert shown.removeprefix("waits ") == expected
+        assert shown.startswith("waits") == (FaultKind(kind) in ARMED_KINDS)
