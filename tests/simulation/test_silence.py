@@ -10,7 +10,7 @@ from polyactors.events import FeedDown, TrustChanged
 from polyactors.probe import PROBE_GRACE_SECONDS, PROBE_SECONDS_MAX
 
 if TYPE_CHECKING:
-    from tests.simulation.conftest import Simulate, World
+    from tests.simulation.world import Simulate, World
 
 DATA_DEADLINE_SECONDS = 3.0
 LOSS_SECONDS = 0.5
@@ -21,8 +21,9 @@ def downs(world: "World") -> list[str]:
     return [e.reason for e in world.events if isinstance(e, FeedDown) and e.reason != "stopping"]
 
 
+@pytest.mark.parametrize("number", range(1, 5))
 def test_a_market_that_pauses_for_many_deadlines_stays_live(
-    seed: int, simulate: "Simulate"
+    number: int, simulate: "Simulate"
 ) -> None:
     async def scenario(world: "World") -> "World":
         await world.heal()
@@ -37,7 +38,7 @@ def test_a_market_that_pauses_for_many_deadlines_stays_live(
         await world.come_to_rest()
         return world
 
-    world = simulate(seed, scenario, rate=20.0, tokens_per_connection=(1, 2, 200)[seed % 3])
+    world = simulate(number, scenario, rate=20.0, tokens_per_connection=(1, 2, 200)[number % 3])
     assert downs(world) == []
     assert world.service.statistics.probes["quiet"] >= 9 * len(world.feeds)
     assert world.service.statistics.probes["stalled"] == 0
