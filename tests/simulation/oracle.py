@@ -305,17 +305,17 @@ class Oracle:
         watched.is_spliced |= event.cause == "rest"
         sketch = (event.best_bid, event.best_ask, event.bids, event.asks)
         if len(watched.unseen) > 1:  # one that was taken must not pass for another
-            kept = [unseen for unseen in watched.unseen if not self._was_taken(watched, unseen[0])]
+            kept = [one for one in watched.unseen if not self._was_taken(watched, one[0], one[0])]
             watched.unseen = deque(kept)
-        is_late = self.is_late(watched.token)
+        # A shard that is behind, as after a slow phase, shows the last of several changes; and
+        # so does a feed that takes over while another is in the middle of a step.
+        may_skip = self._is_merged or self.is_late(watched.token)
         for index, (_, unseen) in enumerate(watched.unseen):
             if unseen == sketch:
                 self.shown += 1
-                # A shard that is behind, as after a slow phase, shows the last of several.
-                for _ in range(index + 1 if is_late else 0):
+                for _ in range(index if may_skip else 0):
                     watched.unseen.popleft()
-                if not is_late:
-                    del watched.unseen[index]
+                del watched.unseen[0 if may_skip else index]
                 break
 
     def _judge_stream(self, watched: _Watched, now: float) -> None:
@@ -324,13 +324,16 @@ class Oracle:
             if now < max(stepped_at, self._late_until(watched.token)) + self.bounds.delivery:
                 return
             watched.unseen.popleft()
-            was_taken = self._was_taken(watched, stepped_at)
+            # What was taken a moment ago may still have made the book differ then.
+            since = min(watched.judged_at, stepped_at)
+            was_taken = self._was_taken(watched, since, stepped_at)
             is_wrong = watched.wrong_since is not None
             if not (was_taken or is_wrong or watched.is_spliced):
                 self._broken(watched, f"{sketch} of {stepped_at:.3f} s is not in the stream")
 
-    def _was_taken(self, watched: _Watched, stepped_at: float) -> bool:
-        since, until = stepped_at - DELIVERY_SECONDS, stepped_at + DELIVERY_SECONDS
+    def _was_taken(self, watched: _Watched, since: float, until: float) -> bool:
+        """Whether a fault hurt the token at any time from `since` to `until`."""
+        since, until = since - DELIVERY_SECONDS, until + DELIVERY_SECONDS
         log = self._venue.fault_log
         return any(cover(record, watched.token, since, until) for record in log)
 
