@@ -111,6 +111,10 @@ class Oracle:
         """Changes of the exchange that were found in the stream."""
         self.is_over = False
         """The service stops: nothing is promised any more."""
+        self._is_merged = any(
+            getattr(service.env.settings, name, least) > least
+            for name, least in (("redundancy", 1), ("rotation_seconds", 0))
+        )
         self._venue = venue
         self._service = service
         self._watched = {
@@ -246,10 +250,11 @@ class Oracle:
             self._broken(watched, "a wrong top at the end of its group")
 
     def _begin_error(self, watched: _Watched, now: float, *, live_at: float) -> None:
+        since = watched.right_at
+        if self._is_merged:  # the book of another feed, which was wrong before, may be public now
+            since = min(since, now - self.bounds.audit)
         culprits = [
-            record
-            for record in self._venue.fault_log
-            if cover(record, watched.token, watched.right_at, now)
+            record for record in self._venue.fault_log if cover(record, watched.token, since, now)
         ]
         watched.culprits = tuple(record.id for record in culprits if record.kind in LOSSY)
         watched.wrong_since = min(now, max(watched.stepped_at, watched.right_at, live_at))
