@@ -72,6 +72,8 @@ class _Watched:
     """When it must have been detected, while it is wrong."""
     culprits: tuple[int, ...] = ()
     """The numbers of the faults that are to blame."""
+    late_until: float = -inf
+    """When a session that was slow has ended."""
     stepped_at: float = -inf
     """When the exchange last changed its book."""
     state: BookState | None = None
@@ -120,6 +122,8 @@ class Oracle:
         self._watched = {
             token: _Watched(token, state=venue.book_state(token)) for token in venue.tokens
         }
+        self._slow: dict[int, tuple[str, ...]] = {}
+        """Sessions that were slow when last looked at, with their tokens."""
         self._news = trio.Event()
 
     # --- what happens ---------------------------------------------------------------------
@@ -353,13 +357,20 @@ class Oracle:
         return next(feed.last_hash(token) for feed in feeds if feed.id == feed_id)
 
     def _late_until(self, token: str) -> float:
-        return (
-            max(
-                (s.slow_until for s in self._venue.sessions.values() if token in s.tokens),
-                default=-inf,
-            )
-            + self.bounds.delivery
-        )
+        self._note_slow()
+        sessions = self._venue.sessions.values()
+        until = [session.slow_until for session in sessions if token in session.tokens]
+        return max([self._watched[token].late_until, *until]) + self.bounds.delivery
+
+    def _note_slow(self) -> None:
+        """A slow session that is gone leaves something unsaid, and the client hears of it soon."""
+        now = trio.current_time()
+        for session in self._venue.sessions.values():
+            if session.slow_until > now:
+                self._slow[session.id] = tuple(session.tokens)
+        for gone in self._slow.keys() - self._venue.sessions.keys():
+            for token in self._slow.pop(gone):
+                self._watched[token].late_until = now
 
     def _broken(self, watched: _Watched, law: str) -> None:
         raise Breach(f"{law} at {trio.current_time():.3f} s\n{self._describe(watched)}")
