@@ -157,8 +157,13 @@ class BookShard:
                 self._resync(state, StaleReason.AUDIT_MISMATCH, now)
         for token in answer.unknown:
             state = self.books.get(token)
-            if state is not None and self._feed.trust[token].state is TrustState.LIVE:
+            if state is None or self._feed.trust[token].state is not TrustState.LIVE:
+                continue
+            # REST can be behind for a new market: a stream that speaks is the better witness.
+            said = (state.changes, state.group.hash)
+            if state.said_when_unknown == said:
                 self._unknown(state, now)
+            state.said_when_unknown = said
 
     def on_time(self, now: float) -> None:
         """Act on every due time that has come; without a session nothing is due."""

@@ -12,7 +12,7 @@ from polyactors.events import ActorRestarted, BookUpdated, Event, FeedDown, Gap,
 from polyactors.probe import PROBE_GRACE_SECONDS
 from polyactors.rest import RestClient
 from polyactors.transport import Network
-from polyactors.venue import market_channel
+from polyactors.venue import trickling
 from polyactors.venue.faults import FaultKind, FaultSchedule, GarbageVariant
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def test_a_book_that_no_subscription_brings_comes_by_rest_and_is_spliced(
     late_seconds: float, is_slow: bool, simulate: "Simulate", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Late: the book is behind the stream. Slow: it is ahead of it.
-    monkeypatch.setattr(market_channel, "TRICKLE_SECONDS", 1.0)
+    monkeypatch.setattr(trickling, "TRICKLE_SECONDS", 1.0)
 
     def late(network: Network) -> Network:
         plain = network.http_transport
