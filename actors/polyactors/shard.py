@@ -289,7 +289,11 @@ class BookShard:
         wrong = self._end_group(state, now) if state.group.is_open else None
         # Before the stream has passed a REST book, its own books may be older than that.
         # And the first book of a subscription (it states the tick size) follows no trade.
-        if state.splice is not None or state.expects_book or event.tick_size is not None:
+        splice = state.splice
+        may_be_older = splice is not None and (
+            splice.held > 0 or event.timestamp_ms <= splice.timestamp_ms
+        )
+        if may_be_older or state.expects_book or event.tick_size is not None:
             return False
         is_ours = state.has_levels(event)
         if not is_ours:

@@ -9,7 +9,8 @@ Four laws, held after each engine step and each event:
 2. *Nothing is lost without a gap.* Each change of a LIVE token's book appears in the stream,
    in order, unless a fault took it: then law 1 gives the time by which the token is STALE.
 3. *No false alarm.* A book is called desynced only when a fault has hurt its token.
-4. *No repair in silence.* A wrong book that a whole one takes the place of turns STALE first.
+4. *No repair in silence.* A wrong book whose place a whole one takes turns STALE first, or a
+   gap says so.
 
 What is under way is no loss: a delivery takes DELIVERY_SECONDS, or as long as a session is slow.
 """
@@ -81,6 +82,8 @@ class _Watched:
     """Prices that were wrong when the book was last judged."""
     replaced_at: float = -inf
     """When a whole book came last."""
+    gap: tuple[float, StaleReason | None] = (-inf, None)
+    """When the stream last said that something was missed, and why."""
     judged_at: float = -inf
     unseen: deque[tuple[float, Sketch]] = field(factory=deque[tuple[float, Sketch]])
     """Changes of the exchange's book that the stream has not shown yet, oldest first."""
@@ -148,8 +151,9 @@ class Oracle:
             case Gap():
                 for watched in self._watched.values():
                     is_fed = self._service.feed_id(watched.token) == event.feed
-                    if is_fed and event.token in (None, watched.token):
+                    if event.token == watched.token or (is_fed and event.token is None):
                         watched.events.append(event)
+                        watched.gap = (trio.current_time(), event.reason)
             case _:
                 pass
         self._news.set()
@@ -209,6 +213,11 @@ class Oracle:
     def _right(self, watched: _Watched, now: float, *, is_settled: bool) -> None:
         self.compared += is_settled
         if watched.wrong_since is not None:
+            gap_at, reason = watched.gap
+            if gap_at > watched.judged_at:  # of several feeds, one that knows better took over
+                self._end_error(watched, gap_at, reason)
+                watched.right_at = now
+                return
             was_replaced = watched.replaced_at > watched.judged_at
             was_changed = watched.wrong_prices <= watched.touched or self._may_have_been_late(
                 watched
@@ -295,6 +304,9 @@ class Oracle:
             watched.replaced_at = trio.current_time()
         watched.is_spliced |= event.cause == "rest"
         sketch = (event.best_bid, event.best_ask, event.bids, event.asks)
+        if len(watched.unseen) > 1:  # one that was taken must not pass for another
+            kept = [unseen for unseen in watched.unseen if not self._was_taken(watched, unseen[0])]
+            watched.unseen = deque(kept)
         is_late = self.is_late(watched.token)
         for index, (_, unseen) in enumerate(watched.unseen):
             if unseen == sketch:
@@ -312,18 +324,15 @@ class Oracle:
             if now < max(stepped_at, self._late_until(watched.token)) + self.bounds.delivery:
                 return
             watched.unseen.popleft()
-            was_taken = any(
-                cover(
-                    record,
-                    watched.token,
-                    stepped_at - DELIVERY_SECONDS,
-                    stepped_at + DELIVERY_SECONDS,
-                )
-                for record in self._venue.fault_log
-            )
+            was_taken = self._was_taken(watched, stepped_at)
             is_wrong = watched.wrong_since is not None
             if not (was_taken or is_wrong or watched.is_spliced):
                 self._broken(watched, f"{sketch} of {stepped_at:.3f} s is not in the stream")
+
+    def _was_taken(self, watched: _Watched, stepped_at: float) -> bool:
+        since, until = stepped_at - DELIVERY_SECONDS, stepped_at + DELIVERY_SECONDS
+        log = self._venue.fault_log
+        return any(cover(record, watched.token, since, until) for record in log)
 
     # --- helpers --------------------------------------------------------------------------
 
@@ -331,8 +340,9 @@ class Oracle:
         return self._service.book(token, allow_stale=True)
 
     def _last_hash(self, token: str) -> str:
-        feed = self._service._feed_of[token]  # pyright: ignore[reportPrivateUsage]
-        return feed.last_hash(token)
+        feed_id = self._service.feed_id(token)
+        feeds = self._service._feeds  # pyright: ignore[reportPrivateUsage]
+        return next(feed.last_hash(token) for feed in feeds if feed.id == feed_id)
 
     def _late_until(self, token: str) -> float:
         return (

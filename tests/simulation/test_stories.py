@@ -84,6 +84,14 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 SEEDS_FOR_A_DEFECT = range(1, 31)
 
 
+def _do_nothing(*_: object) -> None:
+    pass
+
+
+def _agree(*_: object) -> bool:
+    return True
+
+
 def no_top_check(patch: pytest.MonkeyPatch) -> None:
     plain = HashGroup.close
 
@@ -94,22 +102,19 @@ def no_top_check(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_audit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(RestComparison, "is_right", lambda *_: True)
+    patch.setattr(RestComparison, "is_right", _agree)
 
 
 def no_stale_on_disconnect(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(BookShard, "session_down", lambda *_: None)
+    patch.setattr(BookShard, "session_down", _do_nothing)
 
 
 def no_gaps(patch: pytest.MonkeyPatch) -> None:
-    def missed(*_: object) -> None:
-        pass
-
-    patch.setattr(BookShard, "_missed", missed)
+    patch.setattr(BookShard, "_missed", _do_nothing)
 
 
 def books_adopted_in_silence(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Recovery, "replace", lambda *_: None)
+    patch.setattr(Recovery, "replace", _do_nothing)
 
 
 def an_update_swallowed(patch: pytest.MonkeyPatch) -> None:

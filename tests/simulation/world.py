@@ -8,7 +8,7 @@ and Trio's own scheduler are seeded, so a seed runs exactly the same each time.
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import trio
 import trio.testing
@@ -43,7 +43,10 @@ EPOCH_MS = 1_700_000_000_000
 """What the wall clocks show when virtual time begins, milliseconds since the epoch."""
 CPU_SECONDS_PER_LOOK = 0.0001
 """The clock that hashing is billed by goes on by so much at each look."""
-DEADLINES: dict[str, Any] = {
+FRAME_BYTES_MAX = 2 * 2**20
+"""Larger frames end a session; the default would only take time."""
+SETTINGS: dict[str, Any] = {
+    "frame_bytes_max": FRAME_BYTES_MAX,
     "ping_interval_seconds": 1.0,
     "pong_deadline_seconds": 3.0,
     "data_deadline_seconds": 3.0,
@@ -219,13 +222,14 @@ def simulate(
             rate,
             now_ms=lambda: EPOCH_MS + int(trio.current_time() * 1000),
             schedule=schedule,
+            oversize_bytes=FRAME_BYTES_MAX + 1,
         )
         try:
             async with trio.open_nursery() as nursery:
                 reached = network(memory_network(venue, nursery))
                 reached = delays.slow_down(reached, nursery, Random(f"{seed}:delays"))
                 env = Environment(
-                    Settings(**DEADLINES | settings),
+                    Settings(**SETTINGS | settings),
                     reached,
                     clock_ns=lambda: EPOCH_MS * 1_000_000 + int(trio.current_time() * 1e9),
                     cpu_seconds=_steady_cpu(),
@@ -292,11 +296,12 @@ def _steady_cpu() -> Callable[[], float]:
     return cpu_seconds
 
 
-def _only(error: BaseException) -> BaseException:
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one failure that nurseries have wrapped; the group, if there are several."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    if len(group.exceptions) != 1:
+        return group
+    error = group.exceptions[0]
+    return _only(cast("Any", error)) if isinstance(error, BaseExceptionGroup) else error
 
 
 @contextmanager
