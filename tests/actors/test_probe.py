@@ -90,10 +90,6 @@ def last_down(run: Run) -> tuple[float, FeedDown]:
     return down.time_ns / 1e9 - 1_700_000_000, down
 
 
-def downs(run: Run) -> list[str]:
-    return run.downs
-
-
 def probes(run: Run) -> dict[str, int]:
     return dict(run.service.statistics.probes)
 
@@ -194,7 +190,7 @@ async def test_a_stall_that_begins_after_a_quiet_proof_is_found_within_its_bound
         act = serve(tick_seconds=None, beside=mute_change(at_seconds=lost_at))
         async with play(act, serve(), rest=Rest(late_seconds=4.0)) as run:
             began = trio.current_time()
-            await run.until(partial(downs, run))
+            await run.until(partial(getattr, run, "downs"))
             seconds = trio.current_time() - began - lost_at
             assert seconds <= DATA_DEADLINE_SECONDS + PROBE_SECONDS_MAX
             assert probes(run)["stalled"] == 1

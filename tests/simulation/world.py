@@ -34,8 +34,8 @@ from polyactors.service import Service
 from polyactors.transport import Network
 from polyactors.venue.engine import BookState
 from polyactors.venue.exchange import Venue
-from polyactors.venue.faults import FaultSchedule
 from polyactors.venue.memory import memory_network
+from polyactors.venue.scheduling import FaultSchedule
 from polyactors.venue.wire import WireEvent
 
 NO_DELAYS = Delays()
