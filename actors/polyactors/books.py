@@ -6,11 +6,13 @@ All decisions are in shard.py; here is the waiting.
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import trio
 
 from polyactors.feed import Feed
-from polyactors.messages import Audited, FetchBook, RestBook, Resync, ShardMessage
+from polyactors.messages import AuditAgain, Audited, FetchBook, RestBook, Resync, ShardMessage
+from polyactors.recovery import Request
 from polyactors.shard import BookShard, Send
 from polysupervisor import Address, Context
 
@@ -25,22 +27,29 @@ async def run_shard(
     ctx: Context[ShardMessage],
     feed: Feed,
     snapshots: Callable[[], Address[FetchBook] | None],
+    audit: Callable[[], Address[AuditAgain] | None],
     make_shard: Callable[[Feed, Send], BookShard] = BookShard,
 ) -> None:
     """Keep the books of `feed` until stopped. A crash leaves them STALE(actor_restarted)."""
 
-    def send(request: Resync | FetchBook) -> None:
-        # Both mailboxes coalesce by token and so never block; a closed one belongs to a child
-        # that is gone for good, and its return begins with a new session and fresh books.
-        address = feed.connection_address if isinstance(request, Resync) else snapshots()
+    def address_of(request: Request) -> "Address[Any] | None":
+        if isinstance(request, Resync):
+            return feed.connection_address
+        return snapshots() if isinstance(request, FetchBook) else audit()
+
+    def send(request: Request) -> None:
+        # All three mailboxes coalesce and so never block; a closed one belongs to a child that
+        # is gone for good, and its return begins with a new session and fresh books.
+        address = address_of(request)
         if address is not None:
             try:
-                address.send_nowait(request)  # type: ignore[arg-type]
+                address.send_nowait(request)
             except (trio.ClosedResourceError, trio.BrokenResourceError, trio.WouldBlock):
                 feed.env.statistics.requests_lost += 1
 
     shard = make_shard(feed, send)
     feed.shard = shard
+    feed.env.book_shards += 1
     try:
         shard.start(trio.current_time())
         shard.flush()
@@ -61,6 +70,7 @@ async def run_shard(
             if batches:
                 feed.env.statistics.last_applied_ns = time.monotonic_ns()
     finally:
+        feed.env.book_shards -= 1
         if not feed.env.is_stopping:  # at the end of the service the last books stand
             feed.shard = None
             shard.abandon(trio.current_time())
@@ -71,6 +81,6 @@ async def _next_batches(
     ctx: Context[ShardMessage], feed: Feed, shard: BookShard
 ) -> list[ShardMessage]:
     """What has arrived, or nothing when something is due first."""
-    with trio.CancelScope(deadline=shard.next_due()) as feed.shard_alarm:
+    with trio.CancelScope(deadline=shard.next_due(trio.current_time())) as feed.shard_alarm:
         return await ctx.inbox.receive_batch(BATCHES_PER_WAKE_MAX)
     return []

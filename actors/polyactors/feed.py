@@ -14,6 +14,7 @@ import trio
 from polyactors.book.orderbook import OrderBook
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import StaleReason, Trust, TrustState
+from polyactors.book.verify import HashInputs
 from polyactors.environment import Environment
 from polyactors.events import Event, FeedDown, FeedUp, Gap
 from polyactors.messages import ControlMessage
@@ -35,6 +36,8 @@ class Feed:
         self.env = env
         began = Trust(since_seconds=_now_seconds())
         self.trust: dict[str, Trust] = dict.fromkeys(tokens, began)
+        self.stale_since_seconds: dict[str, float] = {}
+        """When the tokens that are not LIVE again turned STALE, on Trio's clock."""
         self.epoch: int | None = None
         """The live session; None while there is none."""
         self.last_epoch: int | None = None
@@ -145,6 +148,14 @@ class Feed:
         books = sorted(self.shard.books.values(), key=lambda state: -state.changes)
         return [state.token for state in books[:count]]
 
+    def hash_inputs(self, token: str) -> HashInputs:
+        """What is known of the token besides its levels; one object for all who learn of it."""
+        return self.env.hash_inputs.setdefault(token, HashInputs())
+
+    def hash_share(self) -> float:
+        """This feed's share of a core for hashing books."""
+        return self.env.settings.hash_budget_percent / 100 / max(1, self.env.book_shards)
+
     def states(self) -> Counter[TrustState]:
         """Number of tokens by trust state."""
         return Counter(trust.state for trust in self.trust.values())
@@ -155,7 +166,7 @@ class Feed:
             tell(self.shard)
             self.shard.flush()
             if self.shard_alarm is not None:
-                self.shard_alarm.deadline = self.shard.next_due()
+                self.shard_alarm.deadline = self.shard.next_due(trio.current_time())
 
     def _publish(self, events: list[Event]) -> None:
         self.env.hub.publish(events)

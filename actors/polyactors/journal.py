@@ -43,8 +43,14 @@ class Journal:
         if before.state is new and before.reason is reason:
             return
         self._feed.trust[state.token] = before.to(new, now_seconds=now, reason=reason)
+        if new is TrustState.STALE:
+            self._feed.stale_since_seconds.setdefault(state.token, now)
+        elif new is TrustState.LIVE:
+            stale_since = self._feed.stale_since_seconds.pop(state.token, None)
+            if stale_since is not None:
+                self._statistics.heal.add(now - stale_since)
         if reason in DESYNCS:
-            self._statistics.desyncs += 1
+            self._statistics.desyncs_by_reason[reason.value] += 1
         self._held_back.pop(state.token, None)
         self._events.append(
             TrustChanged(
@@ -115,6 +121,8 @@ class Journal:
     def _publish_update(self, state: TokenBook) -> None:
         book = state.book
         bid, ask = book.best_bid_units, book.best_ask_units
+        if not state.settled and book.is_crossed:
+            bid = ask = None  # the step is half told: this is nobody's top of book
         self._events.append(
             BookUpdated(
                 time_ns=self._clock_ns(),

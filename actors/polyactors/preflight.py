@@ -7,11 +7,13 @@ that cannot be reached is not: the service starts all the same and goes on tryin
 from collections.abc import Sequence
 
 import trio
-from attrs import evolve, frozen
+from attrs import Factory, evolve, frozen
 
+from polyactors.book.verify import HashInputs
 from polyactors.config import Settings
-from polyactors.discovery import Wanted, resolve
+from polyactors.discovery import Wanted, hash_inputs_of, resolve
 from polyactors.errors import RestFailed, UsageError
+from polyactors.protocol.events import BookSnapshot
 from polyactors.protocol.rest import MarketListing
 from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient
 
@@ -30,6 +32,8 @@ class Preflight:
     """By token: outcome and question of its market, as listed; empty if nothing was."""
     notices: tuple[str, ...]
     """What could not be checked, a sentence each."""
+    hash_inputs: dict[str, HashInputs] = Factory(dict[str, HashInputs])
+    """By token: what its listing, or its REST book, states of what the book hash takes."""
 
 
 async def preflight(wanted: Wanted, rest: RestClient, settings: Settings) -> Preflight:
@@ -41,10 +45,14 @@ async def preflight(wanted: Wanted, rest: RestClient, settings: Settings) -> Pre
     mistakes: list[UsageError] = []
     notices: list[str] = []
     listings: list[MarketListing] | None = None
+    hash_inputs: dict[str, HashInputs] = {}
 
     async def check() -> None:
         try:
-            await _check_tokens(wanted.tokens, rest)
+            for book in await _check_tokens(wanted.tokens, rest):
+                hash_inputs[book.token] = HashInputs(
+                    book.tick_size, book.min_order_size, book.neg_risk
+                )
         except UsageError as error:
             mistakes.append(error)
             nursery.cancel_scope.cancel()
@@ -77,7 +85,8 @@ async def preflight(wanted: Wanted, rest: RestClient, settings: Settings) -> Pre
         raise mistakes[0]
     if listings is not None:
         result = _with_listings(wanted, listings, settings.gamma_url)
-    return evolve(result, notices=tuple(notices))
+        hash_inputs = hash_inputs_of(listings) | hash_inputs
+    return evolve(result, notices=tuple(notices), hash_inputs=hash_inputs)
 
 
 def _with_listings(wanted: Wanted, listings: Sequence[MarketListing], gamma_url: str) -> Preflight:
@@ -97,12 +106,14 @@ def names_of(listings: Sequence[MarketListing]) -> dict[str, str]:
     }
 
 
-async def _check_tokens(tokens: Sequence[str], rest: RestClient) -> None:
+async def _check_tokens(tokens: Sequence[str], rest: RestClient) -> list[BookSnapshot]:
     missing: list[str] = []
+    books: list[BookSnapshot] = []
     with trio.fail_after(PREFLIGHT_SECONDS_MAX):
         for start in range(0, len(tokens), BOOKS_PER_REQUEST_MAX):
             asked = tokens[start : start + BOOKS_PER_REQUEST_MAX]
             known = await rest.fetch_books(asked)
+            books += known.values()
             missing += [token for token in asked if token not in known]
         # A book may have been left out for other reasons; only a 404 says that there is none.
         unknown: list[str] = []
@@ -116,6 +127,7 @@ async def _check_tokens(tokens: Sequence[str], rest: RestClient) -> None:
             f"the exchange has no order book for the token {', '.join(unknown)}; "
             "find the ids of open markets with --market SLUG"
         )
+    return books
 
 
 def _why(url: str, error: Exception) -> str:

@@ -160,7 +160,9 @@ async def replay_files(
         [
             ChildSpec[ShardMessage](
                 id="books",
-                factory=lambda: lambda ctx: run_shard(ctx, feed, lambda: None, make_shard),
+                factory=lambda: (
+                    lambda ctx: run_shard(ctx, feed, lambda: None, lambda: None, make_shard)
+                ),
                 mailbox=MailboxSpec(size=MAILBOX_BATCHES),
                 shutdown=DRAIN,
             ),

@@ -151,6 +151,7 @@ async def run_service(
         for notice in found.notices:
             complain(f"polyactors: {printable(notice)}")
         display.names, display.notices = found.names, found.notices
+        env.hash_inputs.update(found.hash_inputs)
         service = Service(found.wanted, env=env, rest=rest, sinks=outputs.sinks, last=display.child)
         try:
             code = await _run_root(service, seconds)

@@ -195,7 +195,8 @@ class Service:
             ctx.ready()
             return
         outage = self._listing_outage
-        await run_discovery(ctx, self._wanted, self._rest, self.follow, self.fail, outage)
+        learn = self.env.hash_inputs.update
+        await run_discovery(ctx, self._wanted, self._rest, self.follow, self.fail, learn, outage)
         self._awaits_listing = False
 
     def _add_feeds(self, tokens: object) -> None:

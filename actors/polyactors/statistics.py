@@ -11,6 +11,8 @@ from pathlib import Path
 
 from attrs import Factory, define
 
+from polyactors.durations import Durations, nearest_rank
+
 LAG_MS_MAX = 60_000
 """Greater lags are counted as this one, so that the histogram stays bounded."""
 SAMPLES_KEPT_MAX = 20
@@ -53,15 +55,43 @@ class Statistics:
     requests_lost: int = 0
     """Resyncs and fetches for a child that is gone for good; its return brings fresh books."""
     groups: int = 0
+    """Hash groups that were closed and judged."""
     groups_top_ok: int = 0
+    """Groups whose best prices were the stated ones, or that stated none."""
     groups_hash_ok: int = 0
     groups_hash_unverifiable: int = 0
-    desyncs: int = 0
+    """Groups whose turn at the hash had come, but whose hash hangs on what we do not know."""
+    snapshots: int = 0
+    """Whole books taken, from the stream and from REST."""
+    snapshots_hash_ok: int = 0
+    snapshots_hash_unverifiable: int = 0
+    desyncs_by_reason: Counter[str] = Factory(Counter[str])
+    """Books proven wrong."""
+    audits_ok: int = 0
+    """Books that REST confirmed."""
+    audits_behind: int = 0
+    """Answers of REST that were older than the local book: they prove nothing."""
+    audits_suspect: int = 0
+    """Answers of REST that the stream had not said, or not yet: asked again."""
+    hash_checks: int = 0
+    """Books hashed to compare, whatever came of it."""
+    hash_cpu_seconds: float = 0.0
+    """What they cost."""
+    detect: Durations = Factory(Durations)
+    """How long at most a wrong book stood before it was called STALE: from when that kind of
+    check last knew it right; for a stalled feed, from its last data."""
+    heal: Durations = Factory(Durations)
+    """From STALE, whatever the reason, to LIVE again."""
     first_frame_ns: int | None = None
     """Monotonic."""
     last_applied_ns: int | None = None
     """Monotonic."""
     lags_ms: Counter[int] = Factory(Counter[int])
+
+    @property
+    def desyncs(self) -> int:
+        """Books proven wrong, for whatever reason."""
+        return self.desyncs_by_reason.total()
 
     def note_first_frame(self) -> None:
         """The first frame of the service has arrived."""
@@ -73,13 +103,7 @@ class Statistics:
 
     def lag_percentile_ms(self, percent: float) -> int | None:
         """Nearest-rank percentile; None before the first event."""
-        total = self.lags_ms.total()
-        rank = max(1, -(-total * percent // 100))
-        for lag_ms in sorted(self.lags_ms):
-            rank -= self.lags_ms[lag_ms]
-            if rank <= 0:
-                return lag_ms
-        return None
+        return nearest_rank(self.lags_ms, percent)
 
     def summary(self, tokens: dict[str, int]) -> dict[str, object]:
         """The object that `--summary` writes. `tokens`: number of tokens by trust state."""
@@ -99,7 +123,20 @@ class Statistics:
             "stale_batches": self.stale_batches,
             "groups": self.groups,
             "groups_top_ok": self.groups_top_ok,
+            "groups_hash_ok": self.groups_hash_ok,
+            "groups_hash_unverifiable": self.groups_hash_unverifiable,
+            "snapshots": self.snapshots,
+            "snapshots_hash_ok": self.snapshots_hash_ok,
+            "snapshots_hash_unverifiable": self.snapshots_hash_unverifiable,
             "desyncs": self.desyncs,
+            "desyncs_by_reason": dict(self.desyncs_by_reason),
+            "audits_ok": self.audits_ok,
+            "audits_behind": self.audits_behind,
+            "audits_suspect": self.audits_suspect,
+            "hash_checks": self.hash_checks,
+            "hash_cpu_seconds": round(self.hash_cpu_seconds, 3),
+            "detect_seconds": self.detect.summary(),
+            "heal_seconds": self.heal.summary(),
             "tokens": tokens,
             "first_frame_ns": self.first_frame_ns,
             "last_applied_ns": self.last_applied_ns,

@@ -1,18 +1,21 @@
 """One token's book with everything that its trust hangs on: the shard's unit of state."""
 
+from collections import deque
 from enum import Enum
 from math import inf
 
-from polyactors.book.groups import ClosedGroup, HashGroup
+from polyactors.book.groups import HashGroup
 from polyactors.book.orderbook import OrderBook
 from polyactors.book.splice import DeltaBuffer, RestSplice
 from polyactors.book.trust import StaleReason
-from polyactors.book.verify import HashInputs, verify_hash
+from polyactors.book.verify import HashCheck, HashInputs
 from polyactors.events import Cause
 from polyactors.protocol.events import BookSnapshot, LevelChange
 
 BUFFERED_DELTAS_MAX = 1024
 """Deltas of one token that are kept for a splice while its book is not LIVE."""
+RECENT_HASHES_MAX = 8
+"""Hashes of a token's last groups and books, by which an older book of REST is known again."""
 
 
 class Step(Enum):
@@ -31,16 +34,19 @@ class TokenBook:
     """One token's book with all that its trust hangs on."""
 
     __slots__ = (
-        "attempts", "book", "buffer", "changes", "due_seconds", "dumps_state_tick_size", "expects_book",
-        "group", "inputs", "last_cause", "live_since_seconds", "market",
-        "next_tick_size", "splice", "step", "token", "why",
+        "attempts", "book", "buffer", "changes", "due_seconds", "dumps_state_tick_size",
+        "expects_book", "generation", "group", "hash_is_due", "inputs", "last_cause",
+        "live_since_seconds", "market", "next_tick_size", "recent_hashes", "right_since_seconds",
+        "splice", "step", "token", "top_right_since_seconds", "why", "wrong_books",
     )  # fmt: skip
 
-    def __init__(self, token: str, market: str = "") -> None:
+    def __init__(self, token: str, market: str = "", inputs: HashInputs | None = None) -> None:
         self.token = token
         self.market = market
         """Condition id; "" until the exchange has named it."""
         self.book = OrderBook(token, "")
+        self.generation = 0
+        """Counts the whole books that were adopted: a check of one before is worth nothing."""
         self.group = HashGroup()
         self.buffer: DeltaBuffer[LevelChange] = DeltaBuffer(BUFFERED_DELTAS_MAX)
         self.splice: RestSplice[LevelChange] | None = None
@@ -56,9 +62,18 @@ class TokenBook:
         """Changes that the stream brought, applied or not."""
         self.expects_book = False
         """A subscription of ours asked for the next `book`: it need not equal the local one."""
-        self.inputs = HashInputs()
+        self.wrong_books = 0
+        """Whole books in a row that did not hash to what they stated."""
+        self.inputs = inputs or HashInputs()
         self.next_tick_size: str | None = None
         """A new tick that the open group does not know yet."""
+        self.hash_is_due = False
+        """The token's turn has come: its book is hashed at the end of the open group."""
+        self.recent_hashes: deque[str] = deque(maxlen=RECENT_HASHES_MAX)
+        self.top_right_since_seconds = 0.0
+        """When best bid and ask were last known to be right."""
+        self.right_since_seconds = 0.0
+        """When every level was last known to be right."""
         self.dumps_state_tick_size = False
         """The server's first books state the tick size, so a book without one is none."""
         self.last_cause: Cause = "snapshot"
@@ -74,15 +89,20 @@ class TokenBook:
             snapshot.asks
         )
 
-    def verify(self, closed: ClosedGroup, last_trade_price: str | None) -> bool | None:
-        """Whether the book hashes to what the group stated; None when it cannot be told."""
-        return verify_hash(
-            self.book,
-            closed.hash,
-            closed.timestamp_ms,
-            self.inputs,
-            () if last_trade_price is None else (last_trade_price,),
-        )
+    def replace(self, snapshot: BookSnapshot) -> None:
+        """Take over a whole book. Nothing that was known of the one before holds any more."""
+        if snapshot.market and snapshot.market != self.book.market:
+            self.book = OrderBook(self.token, snapshot.market)
+        self.book.replace(snapshot.bids, snapshot.asks)
+        self.group.adopt(snapshot.hash, snapshot.timestamp_ms)
+        self.recent_hashes.append(snapshot.hash)
+        self.generation += 1
+        self.hash_is_due = False
+
+    def begin_check(self, last_trade_prices: tuple[str, ...]) -> HashCheck:
+        """A comparison of the book, as it is now, with the hash stated for it last."""
+        group = self.group
+        return HashCheck(self.book, group.hash, group.timestamp_ms, self.inputs, last_trade_prices)
 
     def end_splice(self) -> None:
         """Give up a splice: what it still held has passed by, and no REST book may lack it."""

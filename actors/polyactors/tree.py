@@ -31,7 +31,7 @@ from polyactors.errors import RestFailed
 from polyactors.events import FeedDown, FeedUp
 from polyactors.feed import Feed
 from polyactors.feed_tree import FEED_SHUTDOWN, make_feed
-from polyactors.messages import FetchBook, ShardMessage
+from polyactors.messages import AuditAgain, FetchBook, ShardMessage
 from polyactors.observer import LOOKOUT_EVENTS_MAX, Outages, run_lookout, run_observer
 from polyactors.rest import RestClient
 from polyactors.snapshots import run_snapshots
@@ -82,6 +82,7 @@ class Tree:
         self._books: Supervisor | None = None
         self._feeds_supervisor: Supervisor | None = None
         self._snapshots: Address[FetchBook] | None = None
+        self._audit: Address[AuditAgain] | None = None
         self._shards: dict[str, Address[ShardMessage]] = {}
         """By feed."""
         self._growing = trio.Lock()
@@ -197,7 +198,9 @@ class Tree:
     def _shard_spec(self, feed: Feed) -> "ChildSpec[ShardMessage]":
         return ChildSpec(
             id=_shard_id(feed),
-            factory=lambda: lambda ctx: run_shard(ctx, feed, lambda: self._snapshots),
+            factory=lambda: (
+                lambda ctx: run_shard(ctx, feed, lambda: self._snapshots, lambda: self._audit)
+            ),
             backoff=Backoff(min=0.1, max=5.0, first_immediate=True),
             mailbox=MailboxSpec(size=MAILBOX_BATCHES),
             shutdown=FEED_SHUTDOWN,

@@ -6,122 +6,34 @@ import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.actors.shard_bench import (
+    DEADLINE,
+    MARKET,
+    NO,
+    YES,
+    Bench,
+    book,
+    change,
+    delta,
+)
 
 from polyactors.book.groups import QUIET_SECONDS
 from polyactors.book.numbers import PRICE_ONE, Side, parse_units
 from polyactors.book.trust import TRANSITIONS, StaleReason, TrustState
-from polyactors.config import Settings
-from polyactors.environment import Environment
 from polyactors.events import BookUpdated, Event, Gap, TradePrinted, TrustChanged
-from polyactors.feed import Feed
-from polyactors.messages import FetchBook, Missed, Parsed, RestBook, Resync
+from polyactors.messages import FetchBook, Missed, RestBook, Resync
 from polyactors.protocol.events import (
     BookSnapshot,
     LastTradePrice,
-    LevelChange,
     MarketEvent,
-    PriceChange,
     TickSizeChange,
 )
-from polyactors.shard import (
+from polyactors.recovery import (
     REST_PATIENCE_SECONDS,
     RESYNC_BACKOFF_SECONDS_MAX,
     UNKNOWN_RETRY_SECONDS,
-    BookShard,
 )
-
-MARKET = "0x" + "ab" * 32
-YES, NO = "1111", "2222"
-DEADLINE = 10.0
-
-
-class Bench:
-    """A shard with two tokens, what it published and what it asked for."""
-
-    def __init__(self, tokens: tuple[str, ...] = (YES, NO)) -> None:
-        self.env = Environment(Settings(first_book_deadline_seconds=DEADLINE))
-        self.feed = Feed("feed-0", tokens, self.env)
-        self.subscription = self.env.hub.subscribe()
-        self.requests: list[Resync | FetchBook] = []
-        self.shard = BookShard(self.feed, self.requests.append)
-        self.now = 100.0
-
-    def up(self, epoch: int = 1) -> None:
-        self.feed.epoch = self.feed.last_epoch = epoch
-        self.shard.session_up(epoch, self.now)
-
-    def down(self, reason: StaleReason = StaleReason.DISCONNECTED) -> None:
-        self.feed.epoch = None
-        self.shard.session_down(reason, self.now)
-
-    def feed_in(
-        self, *events: MarketEvent | Missed, epoch: int = 1, is_behind: bool = False
-    ) -> None:
-        batch = Parsed("feed-0", epoch, 0, list(events))
-        self.shard.apply(batch, self.now, is_behind=is_behind)
-
-    def wait(self, seconds: float) -> None:
-        """Let time pass as the actor would: wake up at every due time."""
-        end = self.now + seconds
-        while self.shard.next_due() <= end:
-            self.now = max(self.now, self.shard.next_due())
-            self.shard.on_time(self.now)
-        self.now = end
-
-    def events(self) -> list[Event]:
-        self.shard.flush()
-        found = list(self.subscription._events)  # pyright: ignore[reportPrivateUsage]
-        self.subscription._events.clear()  # pyright: ignore[reportPrivateUsage]
-        return found
-
-    def asked(self) -> list[Resync | FetchBook]:
-        self.shard.flush()
-        asked, self.requests[:] = list(self.requests), []
-        return asked
-
-    def state(self, token: str = YES) -> tuple[TrustState, StaleReason | None]:
-        trust = self.feed.trust[token]
-        return trust.state, trust.reason
-
-
-def units(*levels: tuple[str, str]) -> tuple[tuple[int, int], ...]:
-    return tuple((parse_units(price), parse_units(size)) for price, size in levels)
-
-
-def book(
-    token: str = YES,
-    *,
-    bids: tuple[tuple[str, str], ...] = (("0.4", "10"), ("0.5", "20")),
-    asks: tuple[tuple[str, str], ...] = (("0.7", "5"), ("0.6", "8")),
-    book_hash: str = "h0",
-    at: int = 1000,
-) -> BookSnapshot:
-    return BookSnapshot(token, MARKET, units(*bids), units(*asks), book_hash, at)
-
-
-def change(
-    price: str,
-    size: str,
-    *,
-    side: Side = Side.BID,
-    token: str = YES,
-    book_hash: str = "h1",
-    bid: str | None = "0.5",
-    ask: str | None = "0.6",
-) -> LevelChange:
-    return LevelChange(
-        token,
-        side,
-        parse_units(price),
-        parse_units(size),
-        book_hash,
-        None if bid is None else parse_units(bid),
-        None if ask is None else parse_units(ask),
-    )
-
-
-def delta(*changes: LevelChange, at: int = 1001) -> PriceChange:
-    return PriceChange(MARKET, at, changes)
+from polyactors.shard import BookShard
 
 
 @pytest.fixture
@@ -237,7 +149,7 @@ def test_a_session_that_ends_makes_every_book_stale_with_its_reason(live: Bench)
     live.down(StaleReason.FEED_STALLED)
     assert live.state(YES) == (TrustState.STALE, StaleReason.FEED_STALLED)
     assert live.state(NO) == (TrustState.STALE, StaleReason.FEED_STALLED)
-    assert live.shard.next_due() == float("inf")
+    assert live.shard.next_due(live.now) == float("inf")
 
 
 def test_what_belongs_to_a_dead_epoch_is_dropped_and_counted(live: Bench) -> None:
@@ -387,7 +299,7 @@ def test_a_feed_that_gives_up_before_its_first_session_says_so() -> None:
 def test_nothing_is_judged_when_the_session_is_over(live: Bench) -> None:
     live.feed_in(delta(change("0.3", "7", bid="0.55")))  # half a group, and then the stop
     live.feed.epoch = None
-    assert live.shard.next_due() == float("inf")
+    assert live.shard.next_due(live.now) == float("inf")
     live.shard.on_time(live.now + 10.0)
     assert live.state() == (TrustState.LIVE, None)
     assert live.env.statistics.desyncs == 0
@@ -589,5 +501,5 @@ def test_trust_keeps_its_table_and_only_live_books_are_updated(steps: list[Step]
             assert (
                 state is TrustState.LIVE
                 or reason is StaleReason.UNKNOWN_TOKEN
-                or bench.shard.next_due() < float("inf")
+                or bench.shard.next_due(bench.now) < float("inf")
             )

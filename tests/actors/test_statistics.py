@@ -34,8 +34,24 @@ KEYS = {
     "cpu_seconds",
     "rss_bytes",
     "lag_ms",
+    "groups",
+    "groups_top_ok",
+    "groups_hash_ok",
+    "groups_hash_unverifiable",
+    "snapshots",
+    "snapshots_hash_ok",
+    "snapshots_hash_unverifiable",
+    "desyncs",
+    "desyncs_by_reason",
+    "audits_ok",
+    "audits_behind",
+    "audits_suspect",
+    "hash_checks",
+    "hash_cpu_seconds",
+    "detect_seconds",
+    "heal_seconds",
 }
-"""What the issue lists; there may be more."""
+"""What the issues list; there may be more."""
 
 
 def test_the_summary_of_a_service_that_did_nothing_has_every_key() -> None:
@@ -73,6 +89,40 @@ def test_the_summary_says_what_was_counted() -> None:
     assert first is not None
     assert statistics.started_ns <= first <= last <= time.monotonic_ns()
     assert (summary["first_frame_ns"], summary["last_applied_ns"]) == (first, last)
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_the_summary_says_what_was_verified() -> None:
+    statistics = Statistics()
+    statistics.groups, statistics.groups_top_ok = 9, 8
+    statistics.groups_hash_ok, statistics.groups_hash_unverifiable = 5, 1
+    statistics.snapshots, statistics.snapshots_hash_ok = 4, 3
+    statistics.snapshots_hash_unverifiable = 1
+    statistics.audits_ok, statistics.audits_behind, statistics.audits_suspect = 7, 2, 1
+    statistics.hash_checks, statistics.hash_cpu_seconds = 10, 0.0123456
+    statistics.desyncs_by_reason.update({"top_mismatch": 1, "audit_mismatch": 2})
+    statistics.detect.add(1.0)
+    statistics.heal.add(0.01)
+    summary = statistics.summary({})
+    expected = {
+        "groups": 9,
+        "groups_top_ok": 8,
+        "groups_hash_ok": 5,
+        "groups_hash_unverifiable": 1,
+        "snapshots": 4,
+        "snapshots_hash_ok": 3,
+        "snapshots_hash_unverifiable": 1,
+        "desyncs": 3,
+        "desyncs_by_reason": {"top_mismatch": 1, "audit_mismatch": 2},
+        "audits_ok": 7,
+        "audits_behind": 2,
+        "audits_suspect": 1,
+        "hash_checks": 10,
+        "hash_cpu_seconds": 0.012,
+        "detect_seconds": {"p50": 1.0, "p99": 1.0, "count": 1},
+        "heal_seconds": {"p50": 0.01, "p99": 0.01, "count": 1},
+    }
+    assert {key: summary[key] for key in expected} == expected
     assert json.loads(json.dumps(summary)) == summary
 
 

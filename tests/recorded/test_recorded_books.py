@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from polyactors.book.integrity import book_hash, find_last_trade_price
+from polyactors.book.integrity import PriceSearch, book_hash
 from polyactors.book.numbers import PRICE_ONE, Side, parse_units, to_text
 from polyactors.book.orderbook import OrderBook
 
@@ -73,7 +73,7 @@ def test_the_last_trade_price_of_the_vectors_is_found_again() -> None:
         fields: Json = json.loads(vector["preimage"])
         if "last_trade_price" not in fields:
             continue
-        found = find_last_trade_price(
+        search = PriceSearch(
             hash=vector["sha1"],
             candidates=(),
             market=fields["market"],
@@ -85,7 +85,8 @@ def test_the_last_trade_price_of_the_vectors_is_found_again() -> None:
             tick_size=fields["tick_size"],
             neg_risk=fields["neg_risk"],
         )
-        assert found == fields["last_trade_price"] == "0.368"
+        assert search.run()
+        assert search.found == fields["last_trade_price"] == "0.368"
 
 
 def test_the_ask_cancellation_ends_in_the_books_it_should() -> None:

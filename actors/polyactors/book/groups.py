@@ -28,12 +28,17 @@ class ClosedGroup:
     """Whether the stated best bid and ask equal the local ones; None when none was stated."""
     crossed: bool
     """Whether the local book is locked or crossed now that the step is complete."""
+    is_repeat: bool = False
+    """The group had ended by quiet before, and goes on: it is no other one."""
 
 
 class HashGroup:
     """The group of one token that is open now, or closed."""
 
-    __slots__ = ("best_ask", "best_bid", "hash", "is_open", "last_entry_seconds", "timestamp_ms")
+    __slots__ = (
+        "_is_after_book", "_is_repeat", "best_ask", "best_bid", "hash", "is_open",
+        "last_entry_seconds", "timestamp_ms",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.is_open = False
@@ -42,6 +47,8 @@ class HashGroup:
         self.best_bid: int | None = None
         self.best_ask: int | None = None
         self.last_entry_seconds = 0.0
+        self._is_after_book = True
+        self._is_repeat = False
 
     def is_ended_by(self, book_hash: str) -> bool:
         """Whether an entry with this hash begins another group while this one is open."""
@@ -56,6 +63,11 @@ class HashGroup:
         now_seconds: float,
     ) -> None:
         """Count an entry in. `best_bid`, `best_ask` in units (0 and PRICE_ONE: empty side)."""
+        if not self.is_open:
+            # Without a hash every run of changes would be a repeat.
+            is_same = book_hash != "" and book_hash == self.hash
+            self._is_repeat = is_same and not self._is_after_book
+        self._is_after_book = False
         self.is_open = True
         self.hash = book_hash
         self.timestamp_ms = timestamp_ms
@@ -66,6 +78,7 @@ class HashGroup:
     def adopt(self, book_hash: str, timestamp_ms: int) -> None:
         """A whole book with this hash replaced everything: no group is open."""
         self.is_open = False
+        self._is_after_book = True
         self.hash = book_hash
         self.timestamp_ms = timestamp_ms
 
@@ -79,4 +92,4 @@ class HashGroup:
             top_ok = self.best_bid == (bid or 0) and self.best_ask == (
                 PRICE_ONE if ask is None else ask
             )
-        return ClosedGroup(self.hash, self.timestamp_ms, top_ok, book.is_crossed)
+        return ClosedGroup(self.hash, self.timestamp_ms, top_ok, book.is_crossed, self._is_repeat)

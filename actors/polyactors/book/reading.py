@@ -2,7 +2,7 @@
 
 from typing import Self
 
-from polyactors.book.orderbook import BookView, OrderBook
+from polyactors.book.orderbook import BookView, Level, OrderBook
 from polyactors.book.trust import StaleReason, Trust, TrustState
 
 
@@ -10,12 +10,14 @@ class BookReading(BookView):
     """A book as it was at one moment, with its trust. It never changes.
 
     `settled` is False while the token's hash group was open: more changes of the same engine
-    step may follow, and the book may even look crossed. Promises speak of settled books.
+    step may follow. Promises speak of settled books. A book that looks crossed meanwhile has
+    no best bid, best ask, spread and midpoint; its levels are as they are.
     """
 
-    __slots__ = ("_age_seconds", "_settled", "_trust")
+    __slots__ = ("_age_seconds", "_is_half_told", "_settled", "_trust")
 
     _age_seconds: float
+    _is_half_told: bool
     _settled: bool
     _trust: Trust
 
@@ -26,8 +28,34 @@ class BookReading(BookView):
         reading = cls._of(view.token, view.market, view._bids, view._asks)
         reading._trust = trust
         reading._settled = settled
+        reading._is_half_told = not settled and view.is_crossed
         reading._age_seconds = now_seconds - trust.since_seconds
         return reading
+
+    @property
+    def best_bid_units(self) -> int | None:
+        """As of the book; None while an open group leaves it crossed: nobody's top of book."""
+        return None if self._is_half_told else super().best_bid_units
+
+    @property
+    def best_ask_units(self) -> int | None:
+        """As `best_bid_units`."""
+        return None if self._is_half_told else super().best_ask_units
+
+    @property
+    def best_bid(self) -> Level | None:
+        """As `best_bid_units`."""
+        return None if self._is_half_told else super().best_bid
+
+    @property
+    def best_ask(self) -> Level | None:
+        """As `best_bid_units`."""
+        return None if self._is_half_told else super().best_ask
+
+    @property
+    def is_crossed(self) -> bool:
+        """Whether the levels cross, which only an open group may leave them."""
+        return self._is_half_told or super().is_crossed
 
     @property
     def state(self) -> TrustState:

@@ -1,15 +1,34 @@
 """Whether a local book hashes to what the exchange stated, as far as that can be known."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from decimal import Decimal
+from enum import Enum
 
 from attrs import define
 
-from polyactors.book.integrity import find_last_trade_price
+from polyactors.book.integrity import PriceSearch
 from polyactors.book.orderbook import OrderBook
 
 FINEST_VERIFIED_TICK = Decimal("0.001")
 """For finer ticks the format of the last trade price in the hash is unknown (INTEGRITY.md 5)."""
+OTHER_TICKS = ("0.1", "0.01", "0.001")
+"""Tried when the stated tick does not fit: the place of a tick_size_change among the steps is
+disputed, and one can be lost. A hit proves the levels all the same."""
+CANDIDATES_PER_SLICE = 400
+"""Last trade prices tried in one go: well below a millisecond."""
+KNOWN_PRICES_MAX = 4
+"""Last trade prices of one market that are remembered."""
+
+
+class Verdict(Enum):
+    """What the hash of a book proves."""
+
+    RIGHT = "right"
+    """Every level is the exchange's."""
+    WRONG = "wrong"
+    """Something differs."""
+    UNVERIFIABLE = "unverifiable"
+    """An input of the hash is unknown, or its format is."""
 
 
 @define
@@ -29,37 +48,100 @@ class HashInputs:
         self.neg_risk = self.neg_risk if neg_risk is None else neg_risk
 
 
-def verify_hash(
-    book: OrderBook,
-    book_hash: str,
-    timestamp_ms: int,
-    inputs: HashInputs,
-    last_trade_prices: Iterable[str],
-) -> bool | None:
-    """True: every level is right. False: something differs. None: it cannot be told.
+class LastTradePrices:
+    """The last trade prices that are known of each market, as texts, the newest first.
 
-    `last_trade_prices` are what is known of the market's; all others with three decimals are
-    tried too, since the exchange may be ahead of what it told us.
+    The hash takes the market's, whichever of its tokens traded, and the exchange uses a new one
+    before it tells: so the older ones are kept, too, for what is still under way.
     """
-    if (
-        not book_hash
-        or inputs.tick_size is None
-        or inputs.min_order_size is None
-        or inputs.neg_risk is None
-    ):
-        return None
-    found = find_last_trade_price(
-        hash=book_hash,
-        candidates=last_trade_prices,
-        market=book.market,
-        token=book.token,
-        timestamp_ms=timestamp_ms,
-        bids=book.wire_bids,
-        asks=book.wire_asks,
-        min_order_size=inputs.min_order_size,
-        tick_size=inputs.tick_size,
-        neg_risk=inputs.neg_risk,
-    )
-    if found is not None:
-        return True
-    return None if Decimal(inputs.tick_size) < FINEST_VERIFIED_TICK else False
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[str, ...]] = {}
+
+    def known(self, market: str) -> tuple[str, ...]:
+        """What to try first, the newest first; at most KNOWN_PRICES_MAX."""
+        return self._known.get(market, ())
+
+    def learn(self, market: str, price: str) -> None:
+        """The market has traded at this price, or a hash has shown so."""
+        known = self._known.get(market, ())
+        if known[:1] != (price,):
+            others = (one for one in known if one != price)
+            self._known[market] = (price, *others)[:KNOWN_PRICES_MAX]
+
+
+class HashCheck:
+    """One comparison of a book, as it is now, with the hash stated for it; in slices.
+
+    The verdict is None until `run` has come to it. A check of a book whose inputs are known
+    costs its hash (about 1 µs a level) and as many candidates as `run` is allowed.
+    """
+
+    __slots__ = ("_known", "_search", "_texts", "last_trade_price", "tick_size", "verdict")
+
+    def __init__(
+        self,
+        book: OrderBook,
+        book_hash: str,
+        timestamp_ms: int,
+        inputs: HashInputs,
+        last_trade_prices: Sequence[str],
+    ) -> None:
+        self.verdict: Verdict | None = None
+        self._known = tuple(last_trade_prices)
+        self.last_trade_price: str | None = None
+        """The one with which the book is RIGHT."""
+        self.tick_size = inputs.tick_size
+        """The one with which the book is RIGHT."""
+        if (
+            not book_hash
+            or inputs.tick_size is None
+            or inputs.min_order_size is None
+            or inputs.neg_risk is None
+        ):
+            self.verdict = Verdict.UNVERIFIABLE
+            return
+        bids, asks = book.wire_bids, book.wire_asks
+        minimum, neg_risk = inputs.min_order_size, inputs.neg_risk
+
+        def search(tick_size: str) -> PriceSearch:
+            return PriceSearch(
+                hash=book_hash,
+                candidates=self._known,
+                market=book.market,
+                token=book.token,
+                timestamp_ms=timestamp_ms,
+                bids=bids,
+                asks=asks,
+                min_order_size=minimum,
+                tick_size=tick_size,
+                neg_risk=neg_risk,
+            )
+
+        self._texts = search
+        self._search = search(inputs.tick_size)
+
+    def run(self, candidates: int | None = None) -> Verdict | None:
+        """Try so many more last trade prices, None for all; None as long as it is open."""
+        if self.verdict is None and self._search.run(candidates):
+            self.verdict = self._judge()
+        return self.verdict
+
+    def run_known(self) -> Verdict | None:
+        """Try the last trade prices that are known, and no others."""
+        return self.run(len(self._known)) if self._known else self.verdict
+
+    def _judge(self) -> Verdict:
+        assert self.tick_size is not None
+        if self._search.found is None:
+            for tick_size in OTHER_TICKS:
+                other = self._texts(tick_size)
+                other.run(len(self._known))
+                if other.found is not None:
+                    self.tick_size, self._search = tick_size, other
+                    break
+        self.last_trade_price = self._search.found
+        if self.last_trade_price is not None:
+            return Verdict.RIGHT
+        is_known_format = Decimal(self.tick_size) >= FINEST_VERIFIED_TICK
+        return Verdict.WRONG if is_known_format else Verdict.UNVERIFIABLE

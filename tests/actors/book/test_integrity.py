@@ -1,9 +1,9 @@
 import hashlib
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import pytest
 
-from polyactors.book.integrity import book_hash, find_last_trade_price
+from polyactors.book.integrity import PriceSearch, book_hash
 
 
 class Inputs(TypedDict):
@@ -94,6 +94,12 @@ def test_an_unknown_input_is_an_error_and_not_an_older_era(
         )
 
 
+def find_last_trade_price(**arguments: Any) -> str | None:
+    search = PriceSearch(**arguments)
+    assert search.run()
+    return search.found
+
+
 @pytest.mark.parametrize("price", ["", "0.000", "0.007", "0.630", "1.000"])
 def test_the_last_trade_price_is_found_without_a_candidate(price: str) -> None:
     wanted = book_hash(**INPUTS, last_trade_price=price)
@@ -112,3 +118,35 @@ def test_no_last_trade_price_is_found_for_other_levels() -> None:
     other["asks"] = [(990_000_000, 5_000_000_001)]
     assert find_last_trade_price(hash=wanted, candidates=("0.630",), **other) is None
     assert find_last_trade_price(hash="", candidates=(), **INPUTS) is None
+
+
+@pytest.mark.parametrize("count", [1, 7, 501, 1002, 5000])
+def test_a_search_in_slices_tries_every_candidate_once(count: int) -> None:
+    wanted = book_hash(**INPUTS, last_trade_price="1.000")  # the last one
+    search = PriceSearch(hash=wanted, candidates=("0.63",), **INPUTS)
+    slices = 1
+    while not search.run(count):
+        slices += 1
+    assert search.found == "1.000"
+    assert slices == -(-1003 // count)  # one is known, 1,001 and "" are tried
+    assert search.run(count)  # over is over
+
+
+@pytest.mark.parametrize("count", [17, 1003, 2000])
+def test_a_search_in_vain_ends(count: int) -> None:
+    search = PriceSearch(hash="0" * 40, candidates=("0.63",), **INPUTS)
+    for _ in range(1003 // count + 1):
+        search.run(count)
+    assert search.run(count)
+    assert search.found is None
+
+
+def test_a_search_goes_on_for_the_book_that_it_began_with() -> None:
+    inputs = INPUTS.copy()
+    bids = inputs["bids"] = list(INPUTS["bids"])
+    wanted = book_hash(**inputs, last_trade_price="0.630")
+    search = PriceSearch(hash=wanted, candidates=(), **inputs)
+    search.run(3)
+    bids.clear()
+    search.run()
+    assert search.found == "0.630"

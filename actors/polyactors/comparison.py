@@ -1,0 +1,101 @@
+"""What REST's books say about ours: the only way to find a lost last change.
+
+REST states for each book the hash of the engine step that it follows, and the stream states
+one with each change. Where both are the same, the levels must be. A step that REST knows and
+the stream does not mention is lost, or still under way: so it is given time, REST is asked
+again, and only if the stream has stood still meanwhile the book is proven to be behind.
+"""
+
+from attrs import frozen
+
+from polyactors.messages import AuditAgain
+from polyactors.protocol.events import BookSnapshot
+from polyactors.statistics import Statistics
+from polyactors.token_book import TokenBook
+
+AUDIT_GRACE_SECONDS = 2.0
+"""What the stream has to tell of a step that REST has told already. Measured delays of the
+channel are below 0.4 s (INTEGRITY.md section 4); REST itself may be throttled, and late."""
+
+
+@frozen
+class _Suspicion:
+    state: TokenBook
+    group_hash: str
+    """What the stream had stated last when REST stated another."""
+    rest_hash: str
+    since_seconds: float
+    is_asked: bool = False
+    """REST was asked again."""
+
+
+class RestComparison:
+    """Compares the LIVE books of one feed with REST's; keeps what it suspects."""
+
+    def __init__(self, feed_id: str, statistics: Statistics) -> None:
+        self._feed_id = feed_id
+        self._statistics = statistics
+        self._suspicions: dict[str, _Suspicion] = {}
+        """By token, the oldest first."""
+
+    def is_right(self, state: TokenBook, theirs: BookSnapshot, now: float) -> bool:
+        """Take one answer about a LIVE book; False when ours is proven wrong by it."""
+        group = state.group
+        if not theirs.hash or state.splice is not None:
+            return True  # nothing to compare by, or the stream has not passed our own REST book
+        if theirs.hash == group.hash and not state.settled:
+            return True  # the step is the same, and its end will be judged
+        if state.settled and state.has_levels(theirs):
+            self._suspicions.pop(state.token, None)
+            self._statistics.audits_ok += 1
+            state.right_since_seconds = now
+            return True
+        if theirs.hash == group.hash:
+            return False
+        if not group.hash:
+            return True  # an era, or a server, whose changes state none
+        if theirs.timestamp_ms < group.timestamp_ms or theirs.hash in state.recent_hashes:
+            self._statistics.audits_behind += 1
+            return True
+        before = self._suspicions.get(state.token)
+        if before is None or before.group_hash != group.hash:
+            self._statistics.audits_suspect += 1
+            self._suspicions.pop(state.token, None)
+            self._suspicions[state.token] = _Suspicion(state, group.hash, theirs.hash, now)
+            return True
+        if now < before.since_seconds + AUDIT_GRACE_SECONDS:
+            return True
+        del self._suspicions[state.token]
+        return False
+
+    def forget(self, token: str) -> None:
+        """The book is not LIVE any more, or a new one."""
+        self._suspicions.pop(token, None)
+
+    def next_due(self) -> float:
+        """When `on_time` has something to do; inf when nothing is suspected."""
+        for suspicion in self._suspicions.values():
+            if not suspicion.is_asked:
+                return suspicion.since_seconds + AUDIT_GRACE_SECONDS
+        return float("inf")
+
+    def on_time(self, now: float) -> tuple[list[AuditAgain], list[TokenBook]]:
+        """What to ask again, and the books whose stream has passed by a step that REST knows."""
+        questions: list[AuditAgain] = []
+        doubtful: list[TokenBook] = []
+        for token, suspicion in list(self._suspicions.items()):
+            if suspicion.is_asked:
+                continue
+            if suspicion.since_seconds + AUDIT_GRACE_SECONDS > now:
+                break
+            state = suspicion.state
+            if state.group.hash == suspicion.group_hash:
+                self._suspicions[token] = _Suspicion(
+                    state, suspicion.group_hash, suspicion.rest_hash, suspicion.since_seconds, True
+                )
+                questions.append(AuditAgain(self._feed_id, token))
+                continue
+            del self._suspicions[token]
+            if suspicion.rest_hash not in (state.group.hash, *state.recent_hashes):
+                doubtful.append(state)
+        return questions, doubtful
