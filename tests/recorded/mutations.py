@@ -5,7 +5,7 @@ there must not be able to hide a fault here. A recording is a list of frames, on
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -28,6 +28,7 @@ KINDS = (
     "message late",
     "message cut in half",
     "timestamp changed",
+    "market changed",
     "entry lost",
     "entry doubled",
     "entry: size changed",
@@ -41,6 +42,7 @@ KINDS = (
     "level: size changed",
     "level: price off by a tick",
     "level: other side",
+    "book: other token",
     "book: hash changed",
     "book: hash missing",
     "book: hash input changed",
@@ -63,56 +65,64 @@ class Mutation:
     lines: list[bytes]
 
 
-def mutations(lines: Sequence[bytes], *, window: int = WINDOW) -> Iterator[Mutation]:
+def mutations(lines: list[bytes]) -> Iterator[Mutation]:
     """All single faults of a recording, none of which leaves it as it was."""
-    original = list(lines)
-    for mutation in (*_of_lines(original, window), *_inside_lines(original)):
-        if mutation.lines != original:
-            yield mutation
+    for index in range(len(lines)):
+        yield from mutations_of(lines, index)
+
+
+def mutations_of(lines: list[bytes], index: int) -> Iterator[Mutation]:
+    """Those that begin with the line of this index."""
+    for fault in (*_of_line(lines, index), *_inside_line(lines, index)):
+        if fault.lines != lines:
+            yield fault
 
 
 # Whole frames
 
 
-def _of_lines(lines: list[bytes], window: int) -> Iterator[Mutation]:
-    for i, line in enumerate(lines):
-        before, after, place = lines[:i], lines[i + 1 :], f"line {i + 1}"
-        yield Mutation("message lost", f"{place} lost", [*before, *after])
-        yield Mutation("message doubled", f"{place} doubled", [*before, line, line, *after])
-        for late in range(1, min(window, len(after)) + 1):
-            passed, rest = after[:late], after[late:]
-            copied = [*before, line, *passed, line, *rest]
-            what = f"{place} again {late} later"
-            yield Mutation("copy of a message later", what, copied)
-            swapped = [*before, passed[-1], *passed[:-1], line, *rest]
-            kind = "neighbours swapped" if late == 1 else "two messages swapped"
-            yield Mutation(kind, f"{place} swapped with line {i + 1 + late}", swapped)
-            if late > 1:  # one later is a swap
-                delayed = [*before, *passed, line, *rest]
-                yield Mutation("message late", f"{place} {late} later", delayed)
-        half = len(line) // 2
-        for what, part in (("end", line[:half]), ("begin", line[half:])):
-            yield Mutation("message cut in half", f"{place} without its {what}",
-                           [*before, part, *after])  # fmt: skip
+def _of_line(lines: list[bytes], index: int) -> Iterator[Mutation]:
+    line, before, after = lines[index], lines[:index], lines[index + 1 :]
+    place = f"line {index + 1}"
+    yield Mutation("message lost", f"{place} lost", [*before, *after])
+    yield Mutation("message doubled", f"{place} doubled", [*before, line, line, *after])
+    for late in range(1, min(WINDOW, len(after)) + 1):
+        passed, rest = after[:late], after[late:]
+        copied = [*before, line, *passed, line, *rest]
+        yield Mutation("copy of a message later", f"{place} again {late} later", copied)
+        swapped = [*before, passed[-1], *passed[:-1], line, *rest]
+        kind = "neighbours swapped" if late == 1 else "two messages swapped"
+        yield Mutation(kind, f"{place} swapped with line {index + 1 + late}", swapped)
+        if late > 1:  # one later is a swap
+            delayed = [*before, *passed, line, *rest]
+            yield Mutation("message late", f"{place} {late} later", delayed)
+    half = len(line) // 2
+    for what, part in (("end", line[:half]), ("begin", line[half:])):
+        cut = [*before, part, *after]
+        yield Mutation("message cut in half", f"{place} without its {what}", cut)
 
 
 # What stands in them
 
 
-def _inside_lines(lines: list[bytes]) -> Iterator[Mutation]:
-    frames = [json.loads(line) for line in lines]
-    tick = _finest_tick(frames)
-    for i, frame in enumerate(frames):
-        for kind, what, changed in _of_frame(frame, tick):
-            left = [] if changed is None else [json.dumps(changed).encode()]
-            what = f"line {i + 1}: {what}"
-            yield Mutation(kind, what, [*lines[:i], *left, *lines[i + 1 :]])
+def _inside_line(lines: list[bytes], index: int) -> Iterator[Mutation]:
+    messages = [
+        message
+        for frame in map(json.loads, lines)
+        for message in (frame if isinstance(frame, list) else [frame])
+    ]
+    ticks = [Decimal(m["tick_size"]) for m in messages if "tick_size" in m]
+    tick = min(ticks, default=FINEST_TICK)
+    tokens = sorted({m["asset_id"] for m in messages if "asset_id" in m})
+    for kind, what, changed in _of_frame(json.loads(lines[index]), tick, tokens):
+        left = [] if changed is None else [json.dumps(changed).encode()]
+        what = f"line {index + 1}: {what}"
+        yield Mutation(kind, what, [*lines[:index], *left, *lines[index + 1 :]])
 
 
-def _of_frame(frame: Any, tick: Decimal) -> Iterator[tuple[str, str, Any]]:
+def _of_frame(frame: Any, tick: Decimal, tokens: list[str]) -> Iterator[tuple[str, str, Any]]:
     if not isinstance(frame, list):
-        for kind, what, changed in _of_message(frame, tick):
-            yield kind, what, changed
+        yield from _of_message(frame, tick, tokens)
         return
     for k, message in enumerate(frame):
         before, after = frame[:k], frame[k + 1 :]
@@ -120,15 +130,21 @@ def _of_frame(frame: Any, tick: Decimal) -> Iterator[tuple[str, str, Any]]:
         if after:
             swapped = [*before, after[0], message, *after[1:]]
             yield "neighbours swapped", f"element {k + 1} swapped with the next", swapped
-        for kind, what, changed in _of_message(message, tick):
+        for kind, what, changed in _of_message(message, tick, tokens):
             yield kind, f"element {k + 1}: {what}", [*before, changed, *after]
 
 
-def _of_message(message: Json, tick: Decimal) -> Iterator[Change]:
+def _of_message(message: Json, tick: Decimal, tokens: list[str]) -> Iterator[Change]:
+    event_type = message.get("event_type", "book")
+    market: str = message["market"]
+    other = market[:-1] + ("0" if market[-1] != "0" else "1")
+    yield "market changed", f"market …{other[-6:]}", {**message, "market": other}
+    for token in tokens if event_type == "book" else ():
+        yield "book: other token", f"of {token[:6]}…", {**message, "asset_id": token}
     if "timestamp" in message:
         later = str(int(message["timestamp"]) + 1)
         yield "timestamp changed", "1 ms later", {**message, "timestamp": later}
-    yield from _BY_EVENT_TYPE[message["event_type"]](message, tick)
+    yield from _BY_EVENT_TYPE[event_type](message, tick)
 
 
 def _of_price_change(message: Json, tick: Decimal) -> Iterator[Change]:
@@ -250,9 +266,3 @@ def _other_hash(book_hash: str) -> str:
 
 def _text(value: Decimal) -> str:
     return format(value.normalize(), "f")
-
-
-def _finest_tick(frames: list[Any]) -> Decimal:
-    messages = [m for frame in frames for m in (frame if isinstance(frame, list) else [frame])]
-    ticks = [Decimal(m["tick_size"]) for m in messages if "tick_size" in m]
-    return min(ticks, default=FINEST_TICK)
