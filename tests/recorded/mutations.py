@@ -5,7 +5,7 @@ there must not be able to hide a fault here. A recording is a list of frames, on
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
 from typing import Any
 
@@ -19,7 +19,7 @@ WINDOW = 6
 """So many messages apart two are swapped at most, or a copy or a late message is at most late."""
 FINEST_TICK = Decimal("0.001")
 
-KINDS = (
+KINDS: tuple[str, ...] = (
     "message lost",
     "message doubled",
     "copy of a message later",
@@ -65,6 +65,16 @@ class Mutation:
     lines: list[bytes]
 
 
+def messages_of(lines: Iterable[bytes]) -> list[Json]:
+    """All messages of a recording in order, those of arrays too."""
+    frames: Iterable[Any] = map(json.loads, lines)
+    return [message for frame in frames for message in _as_list(frame)]
+
+
+def _as_list(frame: Any) -> list[Json]:
+    return frame if isinstance(frame, list) else [frame]  # pyright: ignore[reportUnknownVariableType]
+
+
 def mutations(lines: list[bytes]) -> Iterator[Mutation]:
     """All single faults of a recording, none of which leaves it as it was."""
     for index in range(len(lines)):
@@ -106,11 +116,7 @@ def _of_line(lines: list[bytes], index: int) -> Iterator[Mutation]:
 
 
 def _inside_line(lines: list[bytes], index: int) -> Iterator[Mutation]:
-    messages = [
-        message
-        for frame in map(json.loads, lines)
-        for message in (frame if isinstance(frame, list) else [frame])
-    ]
+    messages = messages_of(lines)
     ticks = [Decimal(m["tick_size"]) for m in messages if "tick_size" in m]
     tick = min(ticks, default=FINEST_TICK)
     tokens = sorted({m["asset_id"] for m in messages if "asset_id" in m})
@@ -124,8 +130,9 @@ def _of_frame(frame: Any, tick: Decimal, tokens: list[str]) -> Iterator[tuple[st
     if not isinstance(frame, list):
         yield from _of_message(frame, tick, tokens)
         return
-    for k, message in enumerate(frame):
-        before, after = frame[:k], frame[k + 1 :]
+    elements = _as_list(frame)
+    for k, message in enumerate(elements):
+        before, after = elements[:k], elements[k + 1 :]
         yield "message lost", f"element {k + 1} lost", [*before, *after] or None
         if after:
             swapped = [*before, after[0], message, *after[1:]]

@@ -8,24 +8,22 @@ what takes longest; POLYACTORS_MUTATIONS=all takes all of them, and thousands of
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
-from typing import Any
 
 import pytest
 import trio
 from attrs import frozen
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from tests.recorded.mutations import KINDS, Mutation, mutations, mutations_of
+from tests.recorded.mutations import KINDS, Mutation, messages_of, mutations, mutations_of
 from tests.recorded.verdicts import (
     Book,
     Outcome,
     Recording,
     Verdict,
     captured,
-    messages_of,
     of_the_venue,
     outcome_of,
     true_states,
@@ -205,16 +203,14 @@ def recordings(draw: st.DrawFn) -> Recording:
     )
 
 
-def one_of(
-    draw: Callable[[st.SearchStrategy[Any]], Any], lines: list[bytes], kinds: set[str]
-) -> Mutation:
-    index = draw(st.integers(0, len(lines) - 1))
+def one_of(data: st.DataObject, lines: list[bytes], kinds: frozenset[str]) -> Mutation:
+    index = data.draw(st.integers(0, len(lines) - 1))
     by_kind: dict[str, list[Mutation]] = {}
     for fault in mutations_of(lines, index):
         if fault.kind in kinds:
             by_kind.setdefault(fault.kind, []).append(fault)
-    faults = by_kind[draw(st.sampled_from(sorted(by_kind)))]
-    return faults[draw(st.integers(0, len(faults) - 1))]
+    faults = by_kind[data.draw(st.sampled_from(sorted(by_kind)))]
+    return faults[data.draw(st.integers(0, len(faults) - 1))]
 
 
 @given(recordings(), st.data(), st.sampled_from(["group", "book"]))
@@ -222,12 +218,12 @@ def one_of(
 def test_any_fault_of_any_recording_is_harmless_or_detected_by_what_comes_next(
     recording: Recording, data: st.DataObject, tail: str
 ) -> None:
-    fault = one_of(data.draw, recording.lines, set(KINDS))
+    fault = one_of(data, recording.lines, frozenset(KINDS))
     (case,) = judge([fault], recording.tails()[tail], recording.truth_after(tail))
     assert case.verdict in REVEALED
 
 
-KINDS_OF_MANY = set(KINDS) - {
+KINDS_OF_MANY = frozenset(KINDS) - {
     "message cut in half",  # what is cut cannot be changed further
     "entry: hash missing",
     "book: hash missing",
@@ -243,7 +239,7 @@ def test_however_many_faults_a_live_book_is_one_that_the_exchange_had(
 ) -> None:
     lines = recording.lines
     for _ in range(number):
-        lines = one_of(data.draw, lines, KINDS_OF_MANY).lines
+        lines = one_of(data, lines, KINDS_OF_MANY).lines
         assume(lines)
     states = true_states(recording.lines)
     outcome = trio.run(outcome_of, lines)

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 from enum import Enum
 from itertools import count
-from typing import Any
 
 import trio
 from attrs import frozen
+from tests.recorded.mutations import Json, messages_of
 
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import Gap, TrustChanged
@@ -23,7 +23,6 @@ from polyactors.protocol.codec import MarketCodec
 from polyactors.replay import EPOCH, ReplayReport, replay_feed, replay_report, replay_shard
 from polyactors.venue.exchange import Venue
 
-Json = dict[str, Any]
 Levels = dict[Decimal, Decimal]
 Book = dict[str, Levels]
 """bids and asks by price."""
@@ -120,12 +119,6 @@ def levels_of(wire: Json) -> Book:
         side: {Decimal(level["price"]): Decimal(level["size"]) for level in wire[side]}
         for side in ("bids", "asks")
     }
-
-
-def messages_of(lines: Sequence[bytes]) -> list[Json]:
-    """All messages of a recording in order, those of arrays too."""
-    frames = [json.loads(line) for line in lines]
-    return [m for frame in frames for m in (frame if isinstance(frame, list) else [frame])]
 
 
 def true_states(lines: Sequence[bytes]) -> dict[str, list[Book]]:
