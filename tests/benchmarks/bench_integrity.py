@@ -6,6 +6,7 @@ turns in one run, so that a busy machine slows all of them.
 
 import argparse
 import gc
+import json
 import statistics
 import time
 from collections.abc import Callable
@@ -35,8 +36,8 @@ def recording(markets: int, steps: int) -> tuple[Venue, list[MarketEvent], list[
     def decoded(text: str) -> list[MarketEvent]:
         return list(codec.receive_frame(text).events)
 
-    dump = venue._dump(venue.tokens)  # pyright: ignore[reportPrivateUsage]
-    first = decoded(dump or "[]")
+    books = [{"event_type": "book", **book} for book in venue.books().values()]
+    first = decoded(json.dumps(books))
     said: list[list[MarketEvent]] = []
     for _ in range(steps):
         texts = (event.text_for(venue.tokens, custom=False) for event in venue.step())

@@ -11,7 +11,9 @@ from polyactors.venue.faults import (
     FaultSchedule,
     GarbageVariant,
     NoTarget,
+    RestErrorVariant,
     ScheduledFault,
+    Strike,
 )
 from polyactors.venue.listing import Listing
 from polyactors.venue.server import Endpoints, ListenFailed, serve_venue
@@ -25,7 +27,9 @@ __all__ = [
     "ListenFailed",
     "Listing",
     "NoTarget",
+    "RestErrorVariant",
     "ScheduledFault",
+    "Strike",
     "Venue",
     "serve_venue",
 ]

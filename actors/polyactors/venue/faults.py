@@ -1,7 +1,17 @@
-"""The faults of the emulated exchange: their kinds, their record, and when they come.
+"""The faults of the emulated exchange: their kinds, their records, and when they come.
 
-What each one does is done where it happens: in the session (`market_channel`), or at the
-door (`exchange`).
+`Venue.fault_log` has a `FaultRecord` for each fault. A record is frozen and tells the fault's
+life as far as it has come: read the log again for what has happened since (same `id`).
+
+- `started`: when it was injected. `ended`: when it was over; None while it lasts, or lies in
+  wait for its chance (armed), which it does for `seconds` at most.
+- `struck`: when it last did something; None for one that has done nothing yet, or never did.
+- `hurt`: the tokens that lost something, got it late, twice, or in a wrong order; never those
+  that only could have. `hurt_in(session)`: those of one session. `strikes` has when, and hash.
+
+All times are `trio.current_time()`. What each kind does is done where it happens: to a
+session's frames (`distortion`), at its stream (`market_channel`), at the door and the clock
+(`exchange`), in REST's answers (`rest_faults`).
 """
 
 import math
@@ -29,6 +39,31 @@ class FaultKind(StrEnum):
     """The next first book of one token is left out of its dump; its deltas flow."""
     SLOW = "slow"
     """Bytes of a session trickle for a while, frames cut anywhere: late, complete, in order."""
+    LOST_DELTA = "lost_delta"
+    """A price_change frame is not sent."""
+    LOST_IN_GROUP = "lost_in_group"
+    """Of an engine step with several price_change frames one is not sent, never the last."""
+    LOST_GROUP = "lost_group"
+    """No price_change frame of an engine step is sent; all else that it said is."""
+    DUPLICATE = "duplicate"
+    """A price_change frame is sent twice."""
+    REORDER = "reorder"
+    """Two neighbouring price_change frames of a token change places."""
+    TOKEN_STALL = "token_stall"
+    """All of one token is lost for a while, its first books too; the other tokens' flows."""
+    MIRROR = "mirror"
+    """For a while price_change frames lack the entries of one token; all else comes."""
+    STALE_REST = "stale_rest"
+    """For a while REST answers with the books of the moment when the fault began."""
+    REST_ERROR = "rest_error"
+    """For a while REST answers 503, or not before the fault is over."""
+    UNKNOWN_FIELDS = "unknown_fields"
+    """For a while messages carry unknown fields, and unknown events come between them."""
+    OVERSIZE = "oversize"
+    """One frame that is larger than a client should take."""
+    CLOCK_SKEW = "clock_skew"
+    """For a while the exchange's clock runs ahead. It never goes back: afterwards it stands
+    still until real time has caught up, and many engine steps share a millisecond."""
 
 
 class GarbageVariant(StrEnum):
@@ -42,15 +77,47 @@ class GarbageVariant(StrEnum):
     """The next message arrives cut in half: what it said is lost."""
 
 
+class RestErrorVariant(StrEnum):
+    """Which error of REST."""
+
+    UNAVAILABLE = "503"
+    """Every answer is 503, at once."""
+    SILENT = "silent"
+    """Every answer waits for the end of the fault."""
+
+
+FaultVariant = GarbageVariant | RestErrorVariant
+
+ARMED_KINDS = frozenset(
+    {
+        FaultKind.GARBAGE,  # half a message alone: the others come at once
+        FaultKind.MISSING_BOOK,
+        FaultKind.LOST_DELTA,
+        FaultKind.LOST_IN_GROUP,
+        FaultKind.LOST_GROUP,
+        FaultKind.DUPLICATE,
+        FaultKind.REORDER,
+    }
+)
+"""These take something from what is said next: they lie in wait for it."""
+ARMED_SECONDS = 30.0
+"""How long at most, when nobody says."""
 DEFAULT_SECONDS: Mapping[FaultKind, float] = {
+    **dict.fromkeys(ARMED_KINDS, ARMED_SECONDS),
     FaultKind.RESET: 0.0,
     FaultKind.STALL: 120.0,
     FaultKind.REFUSE: 2.0,
-    FaultKind.GARBAGE: 0.0,
-    FaultKind.MISSING_BOOK: 0.0,
     FaultKind.SLOW: 3.0,
+    FaultKind.TOKEN_STALL: 60.0,
+    FaultKind.MIRROR: 30.0,
+    FaultKind.STALE_REST: 30.0,
+    FaultKind.REST_ERROR: 10.0,
+    FaultKind.UNKNOWN_FIELDS: 10.0,
+    FaultKind.OVERSIZE: 0.0,
+    FaultKind.CLOCK_SKEW: 10.0,
 }
-"""How long a fault lasts when nobody says; 0 for those that happen at once."""
+"""How long a fault lasts, or at most lies in wait, when nobody says; 0 for those that happen
+at once."""
 
 
 class NoTarget(PolyactorsError):  # noqa: N818 - the name is the fact
@@ -58,8 +125,23 @@ class NoTarget(PolyactorsError):  # noqa: N818 - the name is the fact
 
 
 @frozen
+class Strike:
+    """What a fault did to one token in one session: all its blows, from the first to the last."""
+
+    session: int | None
+    """None for what REST was asked for."""
+    token: str
+    first: float
+    """`trio.current_time()` of the first."""
+    last: float
+    """`trio.current_time()` of the last."""
+    hash: str
+    """The book hash that the last one's message stated; "" where none did."""
+
+
+@frozen
 class FaultRecord:
-    """One fault that was injected."""
+    """One fault that was injected, as far as its life has come; see the module."""
 
     id: int
     """Counts from 1."""
@@ -67,19 +149,31 @@ class FaultRecord:
     token: str | None
     """The token that it was aimed at, if any."""
     tokens: tuple[str, ...]
-    """The tokens whose subscribers were hit."""
+    """The tokens that it may hurt: of the sessions that it hits, or the one of its kind."""
     session: int | None
     """The session that was hit; None when it was none, or several."""
     started: float
     """`trio.current_time()` of the injection."""
     seconds: float
-    """How long it lasts from then on; 0 for one that happens at once."""
+    """How long it lasts from then on, or at most lies in wait; 0 for one that happens at once."""
     detail: str = ""
     """For people."""
+    struck: float | None = None
+    """`trio.current_time()` when it last did something; None when it has not."""
+    ended: float | None = None
+    """`trio.current_time()` when it was over: its time was up, it had struck all that it was
+    aimed at, or their sessions were gone. None while it lasts or lies in wait."""
+    strikes: tuple[Strike, ...] = ()
+    """One for each session and token that it hurt, in order of the first blow."""
 
-    def is_active(self, now_seconds: float) -> bool:
-        """Whether it still lasts at this `trio.current_time()`."""
-        return self.started <= now_seconds < self.started + self.seconds
+    @property
+    def hurt(self) -> tuple[str, ...]:
+        """The tokens that it really hurt so far, in any session."""
+        return tuple(dict.fromkeys(strike.token for strike in self.strikes))
+
+    def hurt_in(self, session: int) -> tuple[str, ...]:
+        """The tokens that it really hurt in one session."""
+        return tuple(strike.token for strike in self.strikes if strike.session == session)
 
 
 @frozen
@@ -97,18 +191,39 @@ class ScheduledFault:
 
 _DEMO_SETTLE_SECONDS: Mapping[FaultKind, float] = {
     FaultKind.RESET: 8.0,
+    FaultKind.GARBAGE: 8.0,
+    FaultKind.DUPLICATE: 8.0,
+    FaultKind.UNKNOWN_FIELDS: 8.0,
     FaultKind.STALL: 10.0,
     FaultKind.REFUSE: 10.0,
-    FaultKind.GARBAGE: 8.0,
-    FaultKind.MISSING_BOOK: 16.0,
     FaultKind.SLOW: 10.5,
+    FaultKind.LOST_DELTA: 12.0,
+    FaultKind.LOST_IN_GROUP: 12.0,
+    FaultKind.LOST_GROUP: 12.0,
+    FaultKind.REORDER: 12.0,
+    FaultKind.CLOCK_SKEW: 12.0,
+    FaultKind.MISSING_BOOK: 16.0,
+    FaultKind.TOKEN_STALL: 16.0,
+    FaultKind.MIRROR: 16.0,
+    FaultKind.STALE_REST: 16.0,
+    FaultKind.REST_ERROR: 16.0,
 }
 """From the start of a fault to the end of a demo, at least. A missing book is noticed only when
-the client's deadline for a first book (10 s) has passed."""
+the client's deadline for a first book (10 s) has passed, a lost last change when its audit comes
+round (6 s in the demo), and the audit cannot do without REST. Not among them: an oversized
+frame, which looks like a reset and costs the viewer's machine 64 MiB."""
 _DEMO_SECONDS: Mapping[FaultKind, float] = {
     **DEFAULT_SECONDS,
+    **dict.fromkeys(ARMED_KINDS, 2.0),
     FaultKind.STALL: 8.0,
     FaultKind.SLOW: 2.5,
+    FaultKind.MISSING_BOOK: 5.0,
+    FaultKind.TOKEN_STALL: 4.0,
+    FaultKind.MIRROR: 4.0,
+    FaultKind.STALE_REST: 4.0,
+    FaultKind.REST_ERROR: 4.0,
+    FaultKind.UNKNOWN_FIELDS: 3.0,
+    FaultKind.CLOCK_SKEW: 3.0,
 }
 _DEMO_OPENING = ((3.0, FaultKind.RESET), (7.0, FaultKind.STALL), (14.0, FaultKind.GARBAGE))
 _DEMO_QUIET_END_SECONDS = 8.0
@@ -116,12 +231,15 @@ _STEADY_SECONDS: Mapping[FaultKind, tuple[float, ...]] = {
     FaultKind.STALL: (120.0,),
     FaultKind.REFUSE: (3.0,),
     FaultKind.SLOW: (5.0,),
+    FaultKind.TOKEN_STALL: (10.0, 120.0),
+    FaultKind.MIRROR: (10.0, 120.0),
+    FaultKind.STALE_REST: (5.0, 60.0),
 }
 
 
 @frozen
 class FaultSchedule:
-    """Faults by the clock: first `opening`, then every kind in seeded order, again and again.
+    """Faults by the clock: first `opening`, then its kinds in seeded order, again and again.
 
     Iterating it gives the same faults each time, in ascending order of time; the iteration
     is endless when `until_seconds` is infinite.
@@ -132,7 +250,9 @@ class FaultSchedule:
     gap_seconds: tuple[float, float]
     """Least and greatest time between two faults."""
     until_seconds: float = math.inf
-    """The end of the run, before which each fault has its time to heal."""
+    """The end of the run."""
+    settle_seconds: Mapping[FaultKind, float] = field(factory=lambda: dict.fromkeys(FaultKind, 0.0))
+    """Its kinds, each with the time that it needs from its start to the end of the run."""
     durations: Mapping[FaultKind, tuple[float, ...]] = field(
         factory=dict[FaultKind, tuple[float, ...]]
     )
@@ -140,7 +260,7 @@ class FaultSchedule:
 
     @classmethod
     def for_demo(cls, seed: int, seconds: float | None) -> "FaultSchedule":
-        """The demo's: a reset, a stall and garbage at 3, 7 and 14 s, then all kinds, mixed.
+        """The demo's: a reset, a stall and garbage at 3, 7 and 14 s, then all but oversized frames.
 
         With `seconds`, the last fault starts at least 8 s before that end, kinds that take
         longer to heal correspondingly earlier. From 15 s to 22 s the opening is compressed
@@ -158,7 +278,7 @@ class FaultSchedule:
             for at, kind in times
         )
         durations = {kind: (value,) for kind, value in _DEMO_SECONDS.items()}
-        return cls(seed, opening, (3.0, 4.5), end, durations)
+        return cls(seed, opening, (3.0, 4.5), end, _DEMO_SETTLE_SECONDS, durations)
 
     @classmethod
     def steady(cls, seed: int, every_seconds: float = 15.0) -> "FaultSchedule":
@@ -178,13 +298,13 @@ class FaultSchedule:
         while True:
             at += rng.uniform(*self.gap_seconds)
             if not pending:
-                pending = list(FaultKind)
+                pending = list(self.settle_seconds)
                 rng.shuffle(pending)
             left = self.until_seconds - at
-            kind = next((k for k in pending if _DEMO_SETTLE_SECONDS[k] <= left), None)
+            kind = next((k for k in pending if self.settle_seconds[k] <= left), None)
             if kind is None:
                 return
             pending.remove(kind)
             seconds = rng.choice(self.durations.get(kind, (DEFAULT_SECONDS[kind],)))
-            patience = min(2.0, left - _DEMO_SETTLE_SECONDS[kind])
+            patience = min(2.0, left - self.settle_seconds[kind])
             yield ScheduledFault(at, kind, seconds, patience)
