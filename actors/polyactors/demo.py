@@ -163,14 +163,12 @@ class FaultTracker:
         record = next((r for r in self.venue.fault_log if r.id == record.id), record)
         if record.ended is None:
             return False
-        if record.id not in self._disturbed:
-            # It may not have been noticed yet, or pass unfelt, like frames that are only late.
-            if trio.current_time() < record.ended + UNFELT_SECONDS:
-                return False
-        return all(
-            self._is_right(token, service)
-            for token in record.hurt or record.tokens or service.tokens
-        )
+        # It may not have been noticed yet, or pass unfelt, like frames that are only late.
+        was_felt = record.id in self._disturbed
+        if not was_felt and trio.current_time() < record.ended + UNFELT_SECONDS:
+            return False
+        tokens = record.hurt or record.tokens or service.tokens
+        return all(self._is_right(token, service) for token in tokens)
 
     def _is_right(self, token: str, service: Service) -> bool:
         assert self.venue is not None
