@@ -77,7 +77,10 @@ class HashCheck:
     costs its hash (about 1 µs a level) and as many candidates as `run` is allowed.
     """
 
-    __slots__ = ("_known", "_search", "_texts", "last_trade_price", "tick_size", "verdict")
+    __slots__ = (
+        "_known", "_search", "_texts", "last_trade_price", "stated_tick_size", "tick_size",
+        "verdict",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -91,6 +94,8 @@ class HashCheck:
         self._known = tuple(last_trade_prices)
         self.last_trade_price: str | None = None
         """The one with which the book is RIGHT."""
+        self.stated_tick_size = inputs.tick_size
+        """What was known when the check began."""
         self.tick_size = inputs.tick_size
         """The one with which the book is RIGHT."""
         if (

@@ -517,3 +517,33 @@ async def test_while_the_clock_stands_still_many_steps_share_a_millisecond(
     messages = [m for m in await client.messages() if m["event_type"] == "price_change"]
     assert len({message["timestamp"] for message in messages}) == 1
     assert len({entry["hash"] for m in messages for entry in m["price_changes"]}) >= 8
+
+
+# The log
+
+
+async def test_the_log_keeps_the_newest_faults_and_an_older_one_is_over(
+    autojump_clock: object, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyactors.venue.injection.FAULT_LOG_MAX", 3)
+    venue = make_venue()
+    client = await subscribed(connect, venue)
+    for seconds in range(1, 6):
+        venue.inject("stall", seconds=100.0 * seconds)
+    assert [record.id for record in venue.fault_log] == [3, 4, 5]
+    for _ in range(3):
+        venue.inject("clock_skew")
+    venue.step()
+    assert await client.frames() != [], "no stall is left"
+
+
+def test_after_the_run_every_fault_in_the_log_is_over() -> None:
+    venue = make_venue()
+
+    async def main() -> None:
+        venue.inject("stale_rest", seconds=1000)
+
+    trio.run(main)
+    (record,) = venue.fault_log
+    assert record.ended == record.started + 1000
+    assert venue.active_faults == []
