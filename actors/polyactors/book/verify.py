@@ -96,7 +96,7 @@ class HashCheck:
         """The one with which the book is RIGHT."""
         self.stated_tick_size = inputs.tick_size
         """What was known when the check began."""
-        self.tick_size = inputs.tick_size
+        self.tick_size: str | None = inputs.tick_size
         """The one with which the book is RIGHT."""
         if (
             not book_hash
