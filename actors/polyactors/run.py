@@ -242,12 +242,14 @@ async def serve(values: Mapping[str, Any]) -> None:
     Raises UsageError when a port cannot be had.
     """
     from polyactors.venue import FaultRecord, FaultSchedule, ListenFailed, Venue, serve_venue
+    from polyactors.venue.faults import ARMED_KINDS
 
     def say_fault(record: FaultRecord) -> None:
         target = f" on {short_token(record.token)}" if record.token else ""
         if record.session is not None:
             target += f" in session {record.session}"
-        lasts = f" for {record.seconds:g} s" if record.seconds else ""
+        waits = "within" if record.kind in ARMED_KINDS else "for"
+        lasts = f" {waits} {record.seconds:g} s" if record.seconds else ""
         complain(f"{clock(time.time_ns())} fault {record.id}: {record.kind}{target}{lasts}")
 
     venue = Venue(

@@ -264,7 +264,11 @@ class BookShard:
         self._learn_market(state, event.market)
         if event.tick_size is not None:
             state.dumps_state_tick_size = True
-        elif state.step is Step.REDRIVEN and state.dumps_state_tick_size:
+        elif (
+            state.step is Step.REDRIVEN
+            and state.dumps_state_tick_size
+            and not self._adopt_any_token  # a replay has given up no subscription
+        ):
             # The book after a trade, still under way from the subscription that was given up:
             # what happened between that one's end and the new one's begin is in neither. Only
             # the first book of a subscription states the tick size (PROTOCOL.md section 2).
@@ -289,7 +293,11 @@ class BookShard:
         wrong = self._end_group(state, now) if state.group.is_open else None
         # Before the stream has passed a REST book, its own books may be older than that.
         # And the first book of a subscription (it states the tick size) follows no trade.
-        if state.splice is not None or state.expects_book or event.tick_size is not None:
+        splice = state.splice
+        may_be_older = splice is not None and (
+            splice.held > 0 or event.timestamp_ms <= splice.timestamp_ms
+        )
+        if may_be_older or state.expects_book or event.tick_size is not None:
             return False
         is_ours = state.has_levels(event)
         if not is_ours:

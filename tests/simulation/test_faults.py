@@ -13,7 +13,8 @@ from polyactors.probe import PROBE_GRACE_SECONDS
 from polyactors.rest import RestClient
 from polyactors.transport import Network
 from polyactors.venue import trickling
-from polyactors.venue.faults import FaultKind, FaultSchedule, GarbageVariant
+from polyactors.venue.faults import FaultKind, GarbageVariant
+from polyactors.venue.scheduling import FaultSchedule
 
 if TYPE_CHECKING:
     from tests.simulation.world import Simulate, World

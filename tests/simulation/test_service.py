@@ -22,8 +22,10 @@ from polyactors.venue.faults import FaultKind
 if TYPE_CHECKING:
     from tests.simulation.world import Simulate, World
 
-FAULTS = [kind for kind in FaultKind if kind is not FaultKind.OVERSIZE]
-FAULTS += 3 * [FaultKind.RESET, FaultKind.REFUSE, FaultKind.STALL, FaultKind.GARBAGE]
+FAULTS = [
+    *(kind for kind in FaultKind if kind is not FaultKind.OVERSIZE),
+    *3 * (FaultKind.RESET, FaultKind.REFUSE, FaultKind.STALL, FaultKind.GARBAGE),
+]
 
 
 def test_450_tokens_share_three_connections_and_a_reset_hurts_one(

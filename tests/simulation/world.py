@@ -8,7 +8,7 @@ and Trio's own scheduler are seeded, so a seed runs exactly the same each time.
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from random import Random
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import trio
 import trio.testing
@@ -34,8 +34,8 @@ from polyactors.service import Service
 from polyactors.transport import Network
 from polyactors.venue.engine import BookState
 from polyactors.venue.exchange import Venue
-from polyactors.venue.faults import FaultSchedule
 from polyactors.venue.memory import memory_network
+from polyactors.venue.scheduling import FaultSchedule
 from polyactors.venue.wire import WireEvent
 
 NO_DELAYS = Delays()
@@ -43,7 +43,10 @@ EPOCH_MS = 1_700_000_000_000
 """What the wall clocks show when virtual time begins, milliseconds since the epoch."""
 CPU_SECONDS_PER_LOOK = 0.0001
 """The clock that hashing is billed by goes on by so much at each look."""
-DEADLINES: dict[str, Any] = {
+FRAME_BYTES_MAX = 2 * 2**20
+"""Larger frames end a session; the default would only take time."""
+SETTINGS: dict[str, Any] = {
+    "frame_bytes_max": FRAME_BYTES_MAX,
     "ping_interval_seconds": 1.0,
     "pong_deadline_seconds": 3.0,
     "data_deadline_seconds": 3.0,
@@ -96,8 +99,8 @@ class World:
         venue.on_change = self.oracle.stepped
         self.is_recording = True
         self.events: list[Event] = []
-        self._bugs = 0
-        """Planted, and not run into yet."""
+        self._bugs: list[Feed] = []
+        """Where bugs are planted that nobody has run into yet."""
 
     @property
     def feeds(self) -> Sequence[Feed]:
@@ -133,7 +136,7 @@ class World:
         now = trio.current_time()
         log = self.venue.fault_log
         return (
-            not self._bugs
+            not any(feed in self.feeds for feed in self._bugs)
             and not any(now < end_of(record) for record in log if record.kind in LASTING)
             and not any(map(self.oracle.is_late, self.service.tokens))
             and self.service.states()[TrustState.LIVE.value] == len(self.service.tokens)
@@ -162,23 +165,23 @@ class World:
 
     def crash_parser(self, feed: Feed) -> None:
         """Plant a bug that the feed's parser runs into once, at its next data."""
-        self._plant(feed, "note_data")
+        self._plant(feed, feed, "note_data")
 
     def crash_shard(self, feed: Feed) -> None:
         """Plant a bug that the feed's book shard runs into once, at its next batch."""
         if feed.shard is not None:
-            self._plant(feed.shard, "apply")
+            self._plant(feed, feed.shard, "apply")
 
-    def _plant(self, where: object, method: str) -> None:
+    def _plant(self, feed: Feed, where: object, method: str) -> None:
         if method in vars(where):
             return  # one lies there already
 
         def crash(*_: object, **__: object) -> None:
             delattr(where, method)
-            self._bugs -= 1
+            self._bugs.remove(feed)
             raise Bug("planted")
 
-        self._bugs += 1
+        self._bugs.append(feed)
         setattr(where, method, crash)
 
 
@@ -223,13 +226,14 @@ def simulate(
             rate,
             now_ms=lambda: EPOCH_MS + int(trio.current_time() * 1000),
             schedule=schedule,
+            oversize_bytes=FRAME_BYTES_MAX + 1,
         )
         try:
             async with trio.open_nursery() as nursery:
                 reached = network(memory_network(venue, nursery))
                 reached = delays.slow_down(reached, nursery, Random(f"{seed}:delays"))
                 env = Environment(
-                    Settings(**DEADLINES | settings),
+                    Settings(**SETTINGS | settings),
                     reached,
                     clock_ns=lambda: EPOCH_MS * 1_000_000 + int(trio.current_time() * 1e9),
                     cpu_seconds=_steady_cpu(),
@@ -296,11 +300,12 @@ def _steady_cpu() -> Callable[[], float]:
     return cpu_seconds
 
 
-def _only(error: BaseException) -> BaseException:
+def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The one failure that nurseries have wrapped; the group, if there are several."""
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+    if len(group.exceptions) != 1:
+        return group
+    error = group.exceptions[0]
+    return _only(cast("Any", error)) if isinstance(error, BaseExceptionGroup) else error
 
 
 @contextmanager

@@ -67,7 +67,7 @@ WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader]]] = {
         "timestamp_ms": ("timestamp", read.read_timestamp_ms),
         "tick_size": ("tick_size", read.read_optional_tick_text),
         "last_trade_price": ("last_trade_price", read.read_optional_number_text),
-        "min_order_size": ("min_order_size", read.read_optional_number_text),
+        "min_order_size": ("min_order_size", read.read_optional_decimal_text),
         "neg_risk": ("neg_risk", read.read_optional_flag),
     },
     LevelChange: {
@@ -130,7 +130,7 @@ WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader]]] = {
         "tokens": ("clobTokenIds", read.read_tokens),
         "outcomes": ("outcomes", read.read_texts),
         "tick_size": ("orderPriceMinTickSize", read.read_optional_tick_text),
-        "min_order_size": ("orderMinSize", read.read_optional_number_text),
+        "min_order_size": ("orderMinSize", read.read_optional_decimal_text),
         "neg_risk": ("negRisk", read.read_optional_flag),
         "accepting_orders": ("acceptingOrders", read.read_flag),
         "active": ("active", read.read_flag),

@@ -8,14 +8,13 @@ from polyactors.venue.exchange import Venue
 from polyactors.venue.faults import (
     FaultKind,
     FaultRecord,
-    FaultSchedule,
     GarbageVariant,
     NoTarget,
     RestErrorVariant,
-    ScheduledFault,
     Strike,
 )
 from polyactors.venue.listing import Listing
+from polyactors.venue.scheduling import FaultSchedule, ScheduledFault
 from polyactors.venue.server import Endpoints, ListenFailed, serve_venue
 
 __all__ = [

@@ -18,13 +18,13 @@ from polyactors.logger import log
 from polyactors.venue import wire
 from polyactors.venue.distortion import Distortion
 from polyactors.venue.engine import YES, BookState
-from polyactors.venue.faults import FaultKind, FaultRecord, FaultSchedule, FaultVariant
+from polyactors.venue.faults import FaultKind, FaultRecord, FaultVariant
 from polyactors.venue.injection import FaultInjector
 from polyactors.venue.listing import Listing, make_listing
 from polyactors.venue.market import Market
 from polyactors.venue.market_channel import WS_PATH, MarketSession
 from polyactors.venue.rest_faults import RestFaults
-from polyactors.venue.scheduling import play
+from polyactors.venue.scheduling import FaultSchedule, play
 from polyactors.venue.trickling import OVERSIZE_BYTES_MIN
 
 SESSIONS_MAX = 256

@@ -2,7 +2,7 @@
 
 import json
 from random import Random
-from typing import Any, cast
+from typing import cast
 
 from polyactors.venue.wire import to_json
 
@@ -53,15 +53,14 @@ def unknown_event(rng: Random) -> dict[str, object]:
     return event
 
 
-def _with_fields(rng: Random, value: Any, chance: float = _FIELD_CHANCE) -> Any:
+def _with_fields(rng: Random, value: object, chance: float = _FIELD_CHANCE) -> object:
     if isinstance(value, list):
-        items: list[Any] = value
-        return [_with_fields(rng, item, chance) for item in items]
+        return [_with_fields(rng, item, chance) for item in cast("list[object]", value)]
     if not isinstance(value, dict):
         return value
     fields = [
         (name, _with_fields(rng, item, chance / 10 if name in ("bids", "asks") else chance))
-        for name, item in cast("dict[str, Any]", value).items()
+        for name, item in cast("dict[str, object]", value).items()
     ]
     if rng.random() < chance:
         fields.insert(rng.randint(0, len(fields)), (rng.choice(_NAMES), rng.choice(_VALUES)))

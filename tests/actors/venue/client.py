@@ -62,14 +62,21 @@ class Client:
         return "PONG" in await self.frames()
 
 
-async def open_client(nursery: trio.Nursery, stream: trio.abc.Stream) -> Client:
+async def open_client(
+    nursery: trio.Nursery, stream: trio.abc.Stream, max_message_size: int = 2**24
+) -> Client:
     # Annotated for sockets, written for any stream.
     any_stream = cast("trio.SocketStream", stream)
     return Client(
         await trio_websocket.wrap_client_stream(
-            nursery, any_stream, "venue", market_channel.WS_PATH, max_message_size=2**24
+            nursery, any_stream, "venue", market_channel.WS_PATH, max_message_size=max_message_size
         )
     )
+
+
+def messages_in(frame: object) -> list[Any]:
+    """The messages of a frame: an array of them, or one."""
+    return cast("list[object]", frame) if isinstance(frame, list) else [frame]
 
 
 def tokens_of(messages: list[Any]) -> set[str]:

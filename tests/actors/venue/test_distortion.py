@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.actors.venue.client import messages_in
 from tests.actors.venue.replica import Replica
 
 from polyactors.venue import FaultKind, FaultRecord, Venue, wire
@@ -363,8 +364,7 @@ def message_of(frame: str) -> list[dict[str, Any]]:
         value = json.loads(frame)
     except ValueError:
         return []
-    messages = value if isinstance(value, list) else [value]
-    return [m for m in messages if m["event_type"] in ("book", "price_change")]
+    return [m for m in messages_in(value) if m["event_type"] in ("book", "price_change")]
 
 
 @settings(max_examples=60, deadline=None)

@@ -1,12 +1,15 @@
 """The fault schedules, pure."""
 
+import re
 from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from polyactors.venue import FaultKind, FaultSchedule
+from polyactors.venue.faults import ARMED_KINDS, DEFAULT_SECONDS
 
 SEEDS = st.integers(0, 2**32)
 AUDIT_SECONDS, GRACE_SECONDS, RESYNC_SECONDS = 6.0, 2.0, 2.0
@@ -65,10 +68,11 @@ def test_a_demo_of_half_a_minute_goes_on_after_its_opening() -> None:
 
 @given(seed=SEEDS)
 def test_an_endless_demo_brings_every_kind_every_few_seconds(seed: int) -> None:
-    count = len(FaultKind)
+    kinds = set(FaultKind) - {FaultKind.OVERSIZE}
+    count = len(kinds)
     faults = list(islice(FaultSchedule.for_demo(seed, None), 3 + 2 * count))
-    assert {fault.kind for fault in faults[3 : 3 + count]} == set(FaultKind)
-    assert {fault.kind for fault in faults[3 + count :]} == set(FaultKind)
+    assert {fault.kind for fault in faults[3 : 3 + count]} == kinds
+    assert {fault.kind for fault in faults[3 + count :]} == kinds
     gaps = [b.at_seconds - a.at_seconds for a, b in pairwise(faults[3:])]
     assert all(3.0 <= gap <= 4.5 for gap in gaps)
 
@@ -86,3 +90,18 @@ def test_a_schedule_tells_the_same_story_each_time() -> None:
     schedule = FaultSchedule.for_demo(5, 120.0)
     assert list(schedule) == list(schedule) == list(FaultSchedule.for_demo(5, 120.0))
     assert list(schedule) != list(FaultSchedule.for_demo(6, 120.0))
+
+
+PAGE = Path(__file__).parents[3] / "docs/how-to/test-against-the-embedded-exchange.md"
+AT_ONCE = (FaultKind.RESET, FaultKind.OVERSIZE)
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="tested without the docs")
+def test_the_page_lists_every_kind_with_its_default() -> None:
+    rows = re.findall(r"^\| `(\w+)` \|.*\| ([^|]*) \|$", PAGE.read_text(), re.MULTILINE)
+    assert [kind for kind, _ in rows] == list(FaultKind)
+    for kind, shown in rows:
+        seconds = DEFAULT_SECONDS[FaultKind(kind)]
+        expected = "at once" if kind in AT_ONCE else f"{seconds:g}"
+        assert shown.removeprefix("waits ") == expected
+        assert shown.startswith("waits") == (FaultKind(kind) in ARMED_KINDS)

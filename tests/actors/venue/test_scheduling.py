@@ -44,6 +44,19 @@ async def test_a_scheduled_fault_waits_for_a_client_but_not_for_long(
     assert (await client.close_code(1.0))[0] == 1006
 
 
+async def test_a_scheduled_fault_that_can_hit_nobody_is_left_out(
+    autojump_clock: object, connect: Connect, nursery: trio.Nursery
+) -> None:
+    kinds = (FaultKind.TOKEN_STALL, FaultKind.MIRROR, FaultKind.LOST_DELTA)
+    faults = tuple(ScheduledFault(at, kind, 5.0) for at, kind in enumerate(kinds, start=1))
+    venue = make_venue(schedule=FaultSchedule(1, faults, (1, 1), settle_seconds={}))
+    client = await connect(venue)
+    await client.subscribe_first(["123"])
+    await nursery.start(venue.run)
+    await client.frames(5)
+    assert [record.kind for record in venue.fault_log] == [FaultKind.LOST_DELTA]
+
+
 async def test_a_pause_holds_scheduled_faults_back(
     autojump_clock: object, connect: Connect, nursery: trio.Nursery
 ) -> None:

@@ -2,10 +2,11 @@
 
 import json
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.actors.venue.client import messages_in
 
 from polyactors.venue import Venue, wire
 from polyactors.venue.unknown_fields import with_unknowns
@@ -13,13 +14,15 @@ from polyactors.venue.unknown_fields import with_unknowns
 KNOWN_TYPES = {"book", "price_change", "last_trade_price", "best_bid_ask", "tick_size_change"}
 
 
-def known(value: Any, like: Any) -> Any:
+def known(value: Any, like: object) -> Any:
     """What is left of a value without the keys that another one lacks."""
     if isinstance(like, list):
-        return [known(item, one) for item, one in zip(value, like, strict=True)]
+        pairs = zip(value, cast("list[object]", like), strict=True)
+        return [known(item, one) for item, one in pairs]
     if not isinstance(like, dict):
         return value
-    return {key: known(value[key], like[key]) for key in value if key in like}
+    keys = cast("dict[str, Any]", like)
+    return {key: known(value[key], keys[key]) for key in value if key in keys}
 
 
 @settings(max_examples=20, deadline=None)
@@ -35,12 +38,9 @@ def test_what_is_known_is_untouched_and_in_its_order(seed: int) -> None:
         for single in extra:
             assert single["event_type"] not in KNOWN_TYPES
             seen["single"] += 1
-        if isinstance(last, list):
-            messages = [m for m in last if m["event_type"] in KNOWN_TYPES]
-            seen["in array"] += len(last) - len(messages)
-        else:
-            messages = [last]
-        originals = original if isinstance(original, list) else [original]
+        messages = [m for m in messages_in(last) if m["event_type"] in KNOWN_TYPES]
+        seen["in array"] += len(messages_in(last)) - len(messages)
+        originals = messages_in(original)
         assert json.dumps(known(messages, originals)) == json.dumps(originals)
         for message, one in zip(messages, originals, strict=True):
             seen["fields"] += len(message) - len(one)
