@@ -19,18 +19,14 @@ from collections import deque
 from collections.abc import Hashable
 from math import inf
 
-from polyactors.book.orderbook import BookView, OrderBook
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import DESYNCS, StaleReason, Trust, TrustState
 from polyactors.events import Event, Gap
 from polyactors.feed import Feed
 from polyactors.journal import book_updated, trust_changed
 from polyactors.token_book import TokenBook
+from polyactors.told import HASHES_KEPT_MAX, ToldBook, ToldOnce
 
-HASHES_KEPT_MAX = 32
-"""Of a token, the last hashes that were told, and the last that each carrier has seen."""
-TOLD_ONCE_MAX = 256
-"""Trades of a token that were told and that some carrier may yet bring."""
 CATCH_UP_SECONDS = 0.5
 """How long the last public reading stands in for that of a new leader that is behind."""
 COVERED_SECONDS = 1.0
@@ -46,7 +42,7 @@ class Arbiter:
     Trio's clock; the events that a method returns are public, in this order."""
 
     __slots__ = (
-        "_hashes", "_seen", "_settled", "_timestamp_ms", "_told_once", "_told_seconds", "_unseen",
+        "_seen", "_told", "_told_once", "_unseen",
         "due_seconds", "kept", "leader", "token", "trust",
     )  # fmt: skip
 
@@ -62,21 +58,15 @@ class Arbiter:
         """When the leader's book is public even if it is behind; inf while it is not."""
         self._seen: dict[Feed, deque[str]] = {}
         """By carrier: the hashes that it has seen without a break, the newest last."""
-        self._hashes: deque[str] = deque(maxlen=HASHES_KEPT_MAX)
-        """Those that were told, the newest last."""
-        self._timestamp_ms = 0
-        self._settled = False
-        self._told_seconds = 0.0
-        """When, by the exchange, and as what the newest was told; and when it came."""
+        self._told = ToldBook()
         self._unseen: tuple[float, StaleReason] | None = None
         """What came after this moment was seen by nobody, and no gap has said so."""
-        self._told_once: dict[Hashable, dict[str, int]] = {}
-        """How often each carrier has brought a trade or the like, until all have."""
+        self._told_once = ToldOnce()
         self.join(leader)
         book = leader.book_of(token)
         if self.trust.state is _LIVE and book is not None:
             self._seen[leader].append(book.group.hash)
-            self._note(leader, book)
+            self._told.add(book, leader.last_data_seconds)
         if leader.epoch is None and leader.lost is not None:
             self._unseen = (leader.last_data_seconds, leader.lost)
 
@@ -125,9 +115,7 @@ class Arbiter:
 
     def session_up(self, feed: Feed) -> StaleReason | None:
         """A session of `feed` began. Why something was missed until now, if it was."""
-        for what, counts in list(self._told_once.items()):
-            counts[feed.id] = max(counts.values())  # what was told before, it will not bring
-            self._forget_if_all_have(what, counts)
+        self._told_once.session_up(feed.id, self._up)
         if self._unseen is None or any(f.epoch is not None for f in self._seen if f is not feed):
             return None  # that one decides when it is LIVE
         _, reason = self._unseen
@@ -169,28 +157,17 @@ class Arbiter:
             self._end_catch_up()
         else:
             kept = self.kept
-            if kept is not None and self._is_ahead_of(book, kept):
+            if kept is not None and self._told.is_ahead_of(book, kept):
                 return False
             self._end_catch_up()
-            if self._is_told(book, kept):
+            if self._told.is_newest(book, kept):
                 return False
-        self._note(feed, book)
+        self._told.add(book, feed.last_data_seconds)
         return True
 
     def is_news(self, feed: Feed, what: Hashable) -> bool:
-        """Whether a trade or the like, which `feed` brings, was not told yet.
-
-        Each carrier brings it as often as it happened: what is new is the one more.
-        """
-        if feed not in self._seen:
-            return False
-        counts = self._told_once.setdefault(what, {})
-        told = max(counts.values(), default=0)
-        count = counts[feed.id] = counts.get(feed.id, 0) + 1
-        self._forget_if_all_have(what, counts)
-        if len(self._told_once) > TOLD_ONCE_MAX:
-            del self._told_once[next(iter(self._told_once))]
-        return count > told
+        """Whether a trade or the like, which `feed` brings, was not told yet."""
+        return feed in self._seen and self._told_once.is_news(feed.id, what, self._up)
 
     def on_time(self, now: float) -> list[Event]:
         """The leader's time to catch up may be over."""
@@ -202,13 +179,13 @@ class Arbiter:
     # --- helpers --------------------------------------------------------------------------
 
     @property
-    def _hash(self) -> str:
-        return self._hashes[-1] if self._hashes else ""
+    def _up(self) -> list[str]:
+        return [feed.id for feed in self._seen if feed.epoch is not None]
 
     def _heir(self) -> Feed | None:
         """The best LIVE carrier but the leader."""
         heirs = [
-            (self._is_ahead_of(book, None), feed)
+            (self._told.is_ahead_of(book, None), feed)
             for feed in self._seen
             if feed is not self.leader
             and feed.trust[self.token].state is _LIVE
@@ -230,13 +207,16 @@ class Arbiter:
             self.leader = heir
             return [stale, *gap, *self._mirror(now), *self._show(book)]
         self.leader = heir
-        if kept is not None and self._is_ahead_of(book, self.kept or kept.book):
+        if kept is not None and self._told.is_ahead_of(book, self.kept or kept.book):
             if self.kept is None:
                 self.kept = BookReading.take(
-                    kept.book, self.trust, settled=self._settled and kept.settled, now_seconds=now
+                    kept.book,
+                    self.trust,
+                    settled=self._told.settled and kept.settled,
+                    now_seconds=now,
                 )
                 self.due_seconds = now + CATCH_UP_SECONDS
-        elif kept is not None and self._is_told(book, self.kept or kept.book):
+        elif kept is not None and self._told.is_newest(book, self.kept or kept.book):
             self._end_catch_up()
         else:
             return gap + self._show(book)
@@ -244,17 +224,15 @@ class Arbiter:
 
     def _is_followed_by(self, feed: Feed, book: TokenBook) -> bool:
         """Whether the book of `feed` is another stage of the public one, for all that is known."""
-        if book.group.hash == "" or self._hash == "":
+        if book.group.hash == "" or self._told.hash == "":
             return True
-        return self._hash in self._seen[feed] or self._is_ahead_of(book, None)
+        return self._told.hash in self._seen[feed] or self._told.is_ahead_of(book, None)
 
     def _show(self, book: TokenBook) -> list[Event]:
         """Tell the leader's book as it is now, wherever it stands."""
         self._end_catch_up()
-        if book.group.hash in self._hashes:
-            while self._hash != book.group.hash:
-                self._hashes.pop()
-        self._note(self.leader, book)
+        self._told.go_back(book)
+        self._told.add(book, self.leader.last_data_seconds)
         return [book_updated(self.leader, book)]
 
     def _mirror(self, now: float) -> list[Event]:
@@ -268,7 +246,7 @@ class Arbiter:
                 self._unseen = None
                 if self.leader.session_since_seconds > seen_until - COVERED_SECONDS:
                     events.append(self._gap(self.leader, reason))
-            self._hashes.clear()
+            self._told.clear()
         return events + [self._turn(step) for step in _steps(self.trust, trust, now)]
 
     def _turn(self, trust: Trust) -> Event:
@@ -277,55 +255,27 @@ class Arbiter:
         before, self.trust = self.trust, trust
         return trust_changed(self.leader, self.token, market, before, trust)
 
-    def _note(self, feed: Feed, book: TokenBook) -> None:
-        group = book.group
-        if not self._hashes or self._hashes[-1] != group.hash:
-            self._hashes.append(group.hash)
-        self._timestamp_ms = group.timestamp_ms
-        self._told_seconds = feed.last_data_seconds
-        self._settled = book.settled
-
-    def _forget_if_all_have(self, what: Hashable, counts: dict[str, int]) -> None:
-        told = max(counts.values())
-        if all(counts.get(f.id) == told for f in self._seen if f.epoch is not None):
-            del self._told_once[what]
-
     def _end_catch_up(self) -> None:
         self.kept = None
         self.due_seconds = inf
 
-    def _is_told(self, book: TokenBook, told: OrderBook | BookView | None) -> bool:
-        """Whether just this state of the book was told last; `told` are the levels that were."""
-        if book.group.hash != self._hash or self._hash == "":
-            return False
-        return self._settled if book.settled else book.book == told
-
-    def _is_ahead_of(self, book: TokenBook, told: OrderBook | BookView | None) -> bool:
-        """Whether more was told than the book has seen; `told` are the levels that were."""
-        group_hash = book.group.hash
-        if group_hash == "" or self._hash == "":
-            return False
-        if group_hash == self._hash:  # in the middle of a step only the levels can tell
-            return not book.settled and book.book != told
-        return book.group.timestamp_ms < self._timestamp_ms or group_hash in self._hashes
-
     def _is_overtaken(self, seen: deque[str], group_hash: str) -> bool:
         """Whether a LIVE carrier, which has seen all that was told, has now seen more."""
-        told = self._hash
+        told = self._told.hash
         return (
             group_hash != told
             and group_hash != ""
             and told in seen
-            and group_hash not in self._hashes
+            and group_hash not in self._told
             and self.trust.state is _LIVE
         )
 
     def _is_continued_by(self, feed: Feed, reason: StaleReason, now: float) -> bool:
         """Whether `feed` has seen all that came after what was told last, trades too."""
-        since, told = feed.session_since_seconds, self._told_seconds
-        if self._has_followed(feed, self._hash) or since <= told - COVERED_SECONDS:
+        since, told = feed.session_since_seconds, self._told.seconds
+        if self._has_followed(feed, self._told.hash) or since <= told - COVERED_SECONDS:
             return True
-        if self._hash == "" or self._hash not in self._seen[feed]:
+        if self._told.hash == "" or self._told.hash not in self._seen[feed]:
             return False
         # Its first book is of that very step, whose trades came after the book. The former leader
         # was there to hear them, if it was there for a little longer.

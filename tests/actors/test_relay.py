@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polyactors.arbiter import CATCH_UP_SECONDS, COVERED_SECONDS, HASHES_KEPT_MAX, TOLD_ONCE_MAX
+from polyactors.arbiter import CATCH_UP_SECONDS, COVERED_SECONDS
 from polyactors.book.numbers import Side, parse_units, to_decimal
 from polyactors.book.trust import TRANSITIONS, StaleReason, TrustState
 from polyactors.config import Settings
@@ -38,6 +38,7 @@ from polyactors.protocol.events import (
 from polyactors.recovery import Request
 from polyactors.relay import IN_FLIGHT_SECONDS, Relay
 from polyactors.shard import BookShard
+from polyactors.told import HASHES_KEPT_MAX, KEPT_MAX
 
 MARKET = "0x" + "ab" * 32
 TOKEN, OTHER = "1111", "2222"
@@ -721,12 +722,12 @@ def test_what_is_told_once_is_not_kept() -> None:
         events = bench.events()
         assert len([event for event in events if isinstance(event, TradePrinted)]) == 5
         assert len([event for event in events if isinstance(event, TickSizeChanged)]) == 1
-        assert not arbiter._told_once  # pyright: ignore[reportPrivateUsage]
-        for _ in range(TOLD_ONCE_MAX + 50):
+        assert len(arbiter._told_once) == 0  # pyright: ignore[reportPrivateUsage]
+        for _ in range(KEPT_MAX + 50):
             bench.trade()
         bench.deliver(first)
-        assert len(arbiter._told_once) <= TOLD_ONCE_MAX  # pyright: ignore[reportPrivateUsage]
-        assert len(arbiter._hashes) <= HASHES_KEPT_MAX  # pyright: ignore[reportPrivateUsage]
+        assert len(arbiter._told_once) <= KEPT_MAX  # pyright: ignore[reportPrivateUsage]
+        assert len(arbiter._told._hashes) <= HASHES_KEPT_MAX  # pyright: ignore[reportPrivateUsage]
 
     in_trio(test)
 
