@@ -78,7 +78,8 @@ class Account:
     ) -> None:
         self.owner = owner
         self.since_s = since_s
-        """Trades from this second on are asked for in the first reconciliation."""
+        """Trades from this second on are asked for in the first reconciliation. By the
+        exchange's clock, and not later than that reconciliation; 0 for all there ever were."""
         self.coverage: Coverage | None = None
         """None until the first reconciliation is finished."""
         self.repeats = 0

@@ -18,7 +18,8 @@ Whatever happens after 2 comes over the channel as well, before or after step 5;
 only grows, both leave the same, and the second to tell a fact reports nothing.
 
 A session that is silently robbed of an event is healed in the same way by the next
-reconciliation, for trades are complete up to the last one, and not up to the last event.
+reconciliation that begins when everything older has arrived: trades are complete up to the last
+reconciliation, and not up to the last event.
 """
 
 from collections.abc import Iterable, Sequence
@@ -98,7 +99,8 @@ def trades_after_s(account: Account, begun: Reconciliation, orders: Iterable[Ord
         if order_id not in explained
     )
     oldest_s = min((*pending, *created), default=after_s + OVERLAP_SECONDS)
-    return max(0, min(after_s, oldest_s - OVERLAP_SECONDS))
+    # Whether `after` includes its own second is not documented: it is taken not to.
+    return max(0, min(after_s, oldest_s - OVERLAP_SECONDS) - 1)
 
 
 def finish(
