@@ -35,9 +35,15 @@ class AccountAgainstExchange(RuleBasedStateMachine):
     @initialize(
         since=st.sampled_from((0, 1_700_000_000, 1_700_000_500)),
         final_trades_max=st.sampled_from((0, 1, FINAL_TRADES_MAX)),
+        history=st.lists(st.tuples(TOKENS, SIDES, SIZE, SIZE), max_size=3),
     )
-    def start(self, since: int, final_trades_max: int) -> None:
+    def start(
+        self, since: int, final_trades_max: int, history: list[tuple[str, str, int, int]]
+    ) -> None:
         self.exchange = Exchange()
+        for token, side, size, matched in history:
+            order_id = self.exchange.place(token, side, size)
+            self.exchange.match(None, [(order_id, min(size, matched))], 0)
         self.since_s = since
         self.account = Account(
             Owner(API_KEY, ADDRESS), since_s=since, final_trades_max=final_trades_max

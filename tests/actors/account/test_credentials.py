@@ -153,7 +153,7 @@ def test_a_value_that_cannot_be_meant_is_named_and_not_shown(tmp_path: Path, nam
 @pytest.mark.parametrize("name", ["api_key", "api_passphrase"])
 def test_the_length_of_a_value_is_limited(name: str) -> None:
     longest = VALUES | {name: "x" * module.LENGTH_MAX}
-    assert Credentials(*longest.values())
+    assert len(Credentials(*longest.values()).redact("x" * module.LENGTH_MAX)) < module.LENGTH_MAX
     with pytest.raises(UsageError, match=name):
         Credentials(*(VALUES | {name: "x" * (module.LENGTH_MAX + 1)}).values())
 
@@ -216,8 +216,7 @@ def test_no_way_of_showing_them_shows_them() -> None:
 def ways_to_take_apart(credentials: Credentials) -> Iterator[Callable[[], Any]]:
     yield lambda: vars(credentials)
     yield lambda: credentials.__getstate__()
-    yield lambda: copy.replace(credentials) if hasattr(copy, "replace") else vars(credentials)
-    yield lambda: attrs.asdict(credentials)  # type: ignore[call-overload]
+    yield lambda: attrs.asdict(credentials)  # type: ignore[arg-type]
     yield lambda: dataclasses.asdict(credentials)  # type: ignore[call-overload]
     yield lambda: msgspec.json.encode(credentials)
     yield lambda: msgspec.to_builtins(credentials)
