@@ -16,7 +16,7 @@ from attrs import frozen
 from tests.recorded.mutations import Json, messages_of
 
 from polyactors.book.trust import StaleReason, TrustState
-from polyactors.events import Gap, TrustChanged
+from polyactors.events import TrustChanged
 from polyactors.messages import Parsed
 from polyactors.parser import parse_frames
 from polyactors.protocol.codec import MarketCodec
@@ -56,7 +56,6 @@ class Outcome:
     """By token: our books, whatever their state."""
     doubts: list[tuple[str, StaleReason]]
     """Every time a token turned STALE: which, and why."""
-    gaps: int
     snapshots_hash_unverifiable: int
 
     def wrong(self, truth: dict[str, Book]) -> set[str]:
@@ -71,7 +70,7 @@ class Outcome:
     def verdict(self, truth: dict[str, Book]) -> Verdict:
         """What this means, given the exchange's books at the end."""
         if self.wrong(truth):
-            return Verdict.NAMED if self.gaps else Verdict.UNDETECTED
+            return Verdict.NAMED if self.report.unreadable_frames else Verdict.UNDETECTED
         if self.live != set(truth):
             return Verdict.DETECTED
         return Verdict.HEALED if self.doubts else Verdict.HARMLESS
@@ -80,7 +79,7 @@ class Outcome:
 async def outcome_of(lines: Sequence[bytes]) -> Outcome:
     """As `replay_files` does it, frame by frame, without a file and without the actors."""
     feed = replay_feed()
-    news = feed.env.hub.subscribe(kinds=(TrustChanged, Gap))
+    news = feed.env.hub.subscribe(kinds=(TrustChanged,))
     codec = MarketCodec()
     shard = replay_shard(feed, lambda request: None)
     feed.session_up(EPOCH)
@@ -105,7 +104,6 @@ async def outcome_of(lines: Sequence[bytes]) -> Outcome:
             and event.state is TrustState.STALE
             and event.reason is not None
         ],
-        sum(isinstance(event, Gap) for event in events),
         feed.env.statistics.snapshots_hash_unverifiable,
     )
 
