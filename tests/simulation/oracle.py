@@ -141,7 +141,8 @@ class Oracle:
             len(state.asks),
         )
         watched.sketches.append((now, sketch))
-        if self._service.trust(state.token).state is TrustState.LIVE:
+        is_live = self._service.trust(state.token).state is TrustState.LIVE
+        if is_live and watched.wrong_since is None:  # a wrong book shows something else
             watched.unseen.append((now, sketch))
         self._news.set()
 
