@@ -97,12 +97,13 @@ class Arbiter:
         heir = self._heir()
         if feed is self.leader and heir is not None:
             return self._hand_over(heir, feed.book_of(self.token), StaleReason.UNSUBSCRIBED, now)
-        if feed is self.leader or self.trust.state is not _LIVE:
-            self._note_unseen(feed, StaleReason.UNSUBSCRIBED)
-        if feed is not self.leader:
-            return []
-        self.leader = next(iter(self._seen))
-        return self._mirror(now)
+        events: list[Event] = []
+        if feed is self.leader:
+            self.leader = next(iter(self._seen))
+            events = self._mirror(now)
+        if feed.epoch is not None:
+            self.session_down(feed, StaleReason.UNSUBSCRIBED)
+        return events
 
     def trust_changed(self, feed: Feed, book: TokenBook, now: float) -> list[Event]:
         """The trust of `feed` in the token has changed; `book` is its book."""
@@ -112,10 +113,7 @@ class Arbiter:
         if trust.state is not _LIVE:
             self._seen[feed].clear()
         if feed is not self.leader:
-            if self.trust.state is _LIVE:
-                return []
-            if trust.state is not _LIVE:
-                self._note_unseen(feed, trust.reason)
+            if trust.state is not _LIVE or self.trust.state is _LIVE:
                 return []
             self.leader = feed
         elif self.trust.state is _LIVE and trust.reason is not None:
@@ -135,6 +133,11 @@ class Arbiter:
         _, reason = self._unseen
         self._unseen = None
         return reason
+
+    def session_down(self, feed: Feed, reason: StaleReason) -> None:
+        """A session of `feed` is over, and what its books made of that is public."""
+        if self.trust.state is not _LIVE and self._unseen is None:
+            self._unseen = (feed.last_data_seconds, reason)
 
     def covers(self, feed: Feed) -> bool:
         """Whether what `feed` misses now is seen by another carrier, which is LIVE."""
@@ -266,8 +269,6 @@ class Arbiter:
                 if self.leader.session_since_seconds > seen_until - COVERED_SECONDS:
                     events.append(self._gap(self.leader, reason))
             self._hashes.clear()
-        else:
-            self._note_unseen(self.leader, trust.reason)
         return events + [self._turn(step) for step in _steps(self.trust, trust, now)]
 
     def _turn(self, trust: Trust) -> Event:
@@ -275,11 +276,6 @@ class Arbiter:
         market = self.leader.markets.get(self.token)
         before, self.trust = self.trust, trust
         return trust_changed(self.leader, self.token, market, before, trust)
-
-    def _note_unseen(self, feed: Feed, reason: StaleReason | None) -> None:
-        """A carrier goes, or has changed its trust, while no other is LIVE."""
-        if reason in LOSSES and feed.last_epoch is not None and self._unseen is None:
-            self._unseen = (feed.last_data_seconds, reason)
 
     def _note(self, feed: Feed, book: TokenBook) -> None:
         group = book.group

@@ -110,7 +110,8 @@ class Feed:
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
         """The session ended, or its connect failed: its books are stale from this moment."""
         stale = StaleReason.FEED_STALLED if reason == "feed_stalled" else StaleReason.DISCONNECTED
-        if self.epoch is not None:
+        was_up = self.epoch is not None
+        if was_up:
             self.lost = stale
         self.epoch = None
         self.down_since_seconds = trio.current_time()
@@ -127,6 +128,8 @@ class Feed:
         if stale is StaleReason.FEED_STALLED:
             self.env.statistics.detect.add(now - self.last_data_seconds)
         self._tell_shard(lambda shard: shard.session_down(stale, now))
+        if was_up and self.relay is not None:
+            self.relay.session_down(self, stale)
 
     def gave_up(self) -> None:
         """The feed's supervisor has given up for now: a bug, or bad luck without end."""

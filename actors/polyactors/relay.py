@@ -182,6 +182,12 @@ class Relay:
             return [(None, reason)]
         return [(token, reason) for token, reason in reasons.items() if reason is not None]
 
+    def session_down(self, feed: Feed, reason: StaleReason) -> None:
+        """A session of `feed` is over."""
+        if feed in self.chunk_of(feed).carriers:
+            for token in feed.tokens:
+                self._arbiters[token].session_down(feed, reason)
+
     # --- time -----------------------------------------------------------------------------
 
     def next_due(self) -> float:

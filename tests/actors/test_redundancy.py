@@ -139,22 +139,30 @@ def test_one_session_lost_again_and_again_is_not_seen(kind: FaultKind, seed: int
         assert {down.feed for down in downs} == {"feed-0", "feed-1"}
 
 
-def test_a_parser_or_a_shard_that_crashes_is_not_seen() -> None:
-    async def scenario(world: World) -> World:
-        await all_up(world)
-        for _ in range(4):
-            for feed in world.feeds:
-                world.crash_parser(feed)
-                await trio.sleep(3.0)
-                world.crash_shard(feed)
-                await trio.sleep(3.0)
-                await all_up(world)
-        await world.come_to_rest()
-        return world
+async def crash(world: World, rounds: int) -> World:
+    await all_up(world)
+    await trio.sleep(2.0)
+    for _ in range(rounds):
+        for feed in world.feeds:
+            world.crash_parser(feed)
+            await trio.sleep(3.0)
+            world.crash_shard(feed)
+            await trio.sleep(3.0)
+            await all_up(world)
+    await world.come_to_rest()
+    return world
 
-    world = simulate(3, scenario, markets=2, rate=20.0, **SETTINGS)
+
+def test_a_parser_or_a_shard_that_crashes_is_not_seen() -> None:
+    world = simulate(3, lambda world: crash(world, 2), markets=2, rate=20.0, **SETTINGS)
     assert changes(world.events) == live_path(world)
     assert not [event for event in world.events if isinstance(event, Gap)]
+
+
+def test_a_core_that_is_restarted_after_many_crashes_says_what_was_missed() -> None:
+    world = simulate(3, lambda world: crash(world, 4), markets=2, rate=20.0, **SETTINGS)
+    gaps = [(event.feed, event.token) for event in world.events if isinstance(event, Gap)]
+    assert gaps == [("feed-0", None)]  # the other's session began behind it
 
 
 def test_both_sessions_lost_is_seen_at_once_and_told_as_a_gap() -> None:
