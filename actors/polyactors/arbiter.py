@@ -223,7 +223,7 @@ class Arbiter:
         `kept` is the former leader's book; None when it may not be relied on."""
         book = heir.book_of(self.token)
         assert book is not None
-        has_gap = reason in LOSSES and not self._is_continued_by(heir)
+        has_gap = reason in LOSSES and not self._is_continued_by(heir, reason, now)
         gap: list[Event] = [self._gap(heir, reason)] if has_gap else []
         if reason in DESYNCS or not self._is_followed_by(heir, book):
             stale = self._turn(self.trust.to(TrustState.STALE, now_seconds=now, reason=reason))
@@ -320,14 +320,17 @@ class Arbiter:
             and self.trust.state is _LIVE
         )
 
-    def _is_continued_by(self, feed: Feed) -> bool:
-        """Whether `feed` has seen all that came after what was told last."""
+    def _is_continued_by(self, feed: Feed, reason: StaleReason, now: float) -> bool:
+        """Whether `feed` has seen all that came after what was told last, trades too."""
         since, told = feed.session_since_seconds, self._told_seconds
         if self._has_followed(feed, self._hash) or since <= told - COVERED_SECONDS:
             return True
-        # Its first book may be of that very step, and trades of the step come a little later.
-        is_same = self._hash != "" and self._hash in self._seen[feed]
-        return is_same and since >= told + COVERED_SECONDS
+        if self._hash == "" or self._hash not in self._seen[feed]:
+            return False
+        # Its first book is of that very step, whose trades came after the book. The former leader
+        # was there to hear them, if it was there for a little longer.
+        heard_until = since if reason is StaleReason.FEED_STALLED else now
+        return heard_until >= told + COVERED_SECONDS
 
     def _has_followed(self, feed: Feed, group_hash: str) -> bool:
         """Whether `feed` has seen a step happen, and so all that came after."""

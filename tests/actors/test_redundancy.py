@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -35,6 +36,10 @@ def session_of(world: World, feed: Feed) -> int:
     assert feed.epoch is not None
     assert len(subscribed) == len(epochs)
     return subscribed[epochs.index(feed.epoch)]
+
+
+def has_reconnected(feed: Feed, epoch: int | None) -> bool:
+    return feed.epoch not in (None, epoch)
 
 
 async def all_up(world: World) -> None:
@@ -120,9 +125,7 @@ def test_one_session_lost_again_and_again_is_not_seen(kind: FaultKind, seed: int
                 await trio.sleep(world.rng.uniform(0.0, 3.0))
                 await world.compare()
                 if kind is not FaultKind.GARBAGE:
-                    await world.until(
-                        lambda feed=feed, epoch=epoch: feed.epoch not in (None, epoch)
-                    )
+                    await world.until(partial(has_reconnected, feed, epoch))
                 await all_up(world)
                 await trio.sleep(1.5)
         await world.come_to_rest()

@@ -69,6 +69,11 @@ class Laws:
                 self._check(event.feed not in self._epochs, "two sessions of one feed", event)
                 self._epoch_max = max(self._epoch_max, event.epoch)
                 self._epochs[event.feed] = event.epoch
+                self._feed_of = {
+                    epoch: feed
+                    for epoch, feed in self._feed_of.items()
+                    if feed != event.feed and (feed in self._epochs or event.epoch - epoch < 99)
+                }
                 self._feed_of[event.epoch] = event.feed
                 self._came_up = event.feed
             case FeedDown():
@@ -83,7 +88,8 @@ class Laws:
                     self._check(is_due or is_shared, "a gap without a lost session", event)
                     self._unseen.difference_update(named)
                 # What one carrier has missed need not make the book of another doubtful.
-                self._doubtful.update(t for t in named if len(self._carriers(t)) == 1)
+                if event.reason is not StaleReason.UNSUBSCRIBED:  # a carrier was let go
+                    self._doubtful.update(t for t in named if len(self._carriers(t)) == 1)
             case _:
                 pass
 
