@@ -73,6 +73,8 @@ class Story:
                 "ids_per_frame": rng.choice((1, 2, 100)),
                 "tokens_per_connection": rng.choice((2, 3, 200)),
                 "reconnect_seconds_max": rng.choice((0.5, 2.0, 8.0)),
+                "redundancy": rng.choice((1, 1, 1, 2)),
+                "rotation_seconds": rng.choice((0.0, 0.0, 0.0, 7.0)),
             },
         )
 
