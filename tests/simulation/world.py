@@ -94,7 +94,7 @@ class World:
         self.venue = venue
         self.service = service
         self.network = network
-        self.laws = Laws(service.feed_id)
+        self.laws = Laws(self.carriers)
         self.oracle = Oracle(venue, service, Bounds.of(service.env.settings, delays))
         venue.on_change = self.oracle.stepped
         self.is_recording = True
@@ -105,6 +105,10 @@ class World:
     @property
     def feeds(self) -> Sequence[Feed]:
         return self.service._feeds  # pyright: ignore[reportPrivateUsage]
+
+    def carriers(self, token: str) -> list[str]:
+        """The feeds that carry a token."""
+        return [feed.id for feed in self.feeds if token in feed.trust]
 
     def take(self, event: Event) -> None:
         """The stream goes on."""
