@@ -256,8 +256,9 @@ class Oracle:
 
     def _begin_error(self, watched: _Watched, now: float, *, live_at: float) -> None:
         since = watched.right_at
-        if self._is_merged:  # the book of another feed, which was wrong before, may be public now
-            since = min(since, now - self.bounds.audit)
+        if self._is_merged:
+            # Of several carriers one may have been wrong for a while when it takes the lead.
+            since = min(since, now - max(self.bounds.audit, self.bounds.silence))
         culprits = [
             record for record in self._venue.fault_log if cover(record, watched.token, since, now)
         ]
@@ -353,9 +354,8 @@ class Oracle:
         return self._service.book(token, allow_stale=True)
 
     def _last_hash(self, token: str) -> str:
-        feed_id = self._service.feed_id(token)
-        feeds = self._service._feeds  # pyright: ignore[reportPrivateUsage]
-        return next(feed.last_hash(token) for feed in feeds if feed.id == feed_id)
+        relay = self._service._relay  # pyright: ignore[reportPrivateUsage]
+        return relay.leader(token).last_hash(token)
 
     def _late_until(self, token: str) -> float:
         self._note_slow()

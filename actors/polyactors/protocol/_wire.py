@@ -254,9 +254,13 @@ MODERNISE: Mapping[type, Callable[[Wire], Wire]] = {
 # The converter
 
 
-def _make_converter() -> Converter:
+def make_converter(wire_names: Mapping[type, Mapping[str, tuple[str, Reader]]]) -> Converter:
+    """A converter that structures each message of such a table from an object of today's form.
+
+    It raises ValueError for a value that cannot be meant, KeyError for a missing name.
+    """
     made = Converter(detailed_validation=False)
-    for message, fields in WIRE_NAMES.items():
+    for message, fields in wire_names.items():
         overrides: dict[str, Any] = {
             ours: override(rename=name, struct_hook=reader)
             for ours, (name, reader) in fields.items()
@@ -266,7 +270,5 @@ def _make_converter() -> Converter:
     return made
 
 
-converter = _make_converter()
-"""Structures today's form of each message, given as an object.
-
-Raises ValueError for a value that cannot be meant, KeyError for a missing name."""
+converter = make_converter(WIRE_NAMES)
+"""Structures today's form of each message, given as an object."""
