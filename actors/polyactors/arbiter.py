@@ -272,15 +272,10 @@ class Arbiter:
 
     def _is_continued_by(self, feed: Feed, reason: StaleReason, now: float) -> bool:
         """Whether `feed` has seen all that came after what was told last, trades too."""
-<<<<<<< HEAD
-        since, told = feed.session_since_seconds, self._told.seconds
-        if self._has_followed(feed, self._told.hash) or since <= told - COVERED_SECONDS:
-=======
         # A book that came anew in an old session has missed what lies before.
         since = max(feed.session_since_seconds, feed.trust[self.token].since_seconds)
-        told = self._told_seconds
-        if self._has_followed(feed, self._hash) or since <= told - COVERED_SECONDS:
->>>>>>> main
+        told = self._told.seconds
+        if self._has_followed(feed, self._told.hash) or since <= told - COVERED_SECONDS:
             return True
         if self._told.hash == "" or self._told.hash not in self._seen[feed]:
             return False
