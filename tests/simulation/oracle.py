@@ -97,6 +97,12 @@ class _Watched:
     """The book came by REST, and changes may be held back until the stream has passed it."""
     is_by_change: bool = False
     """The latest update came by a change, not by a whole book."""
+    epoch: int = 0
+    """The session of the latest update."""
+    led_over_at: float = -inf
+    """When updates of another session came, without a word: that of another feed."""
+    desynced_at: float = -inf
+    """When it was last proven wrong."""
     events: deque[Event] = field(factory=lambda: deque[Event](maxlen=EVENTS_KEPT))
 
 
@@ -231,7 +237,8 @@ class Oracle:
             was_changed = watched.wrong_prices <= watched.touched or self._may_have_been_late(
                 watched
             )
-            if was_replaced and not was_changed:
+            was_led_over = self._is_merged and watched.led_over_at > watched.judged_at
+            if was_replaced and not (was_changed or was_led_over):
                 self._broken(watched, "put right by a whole book, in silence")
             self._end_error(watched, now, None)
         watched.right_at = now
@@ -292,9 +299,13 @@ class Oracle:
         watched.is_spliced = False
         if event.previous is not TrustState.LIVE or self.is_over:
             return
+        # Of several feeds one after the other may be proven wrong, by the same answer of REST.
+        is_another = self._is_merged and watched.desynced_at == now
+        if event.reason in DESYNCS:
+            watched.desynced_at = now
         if watched.wrong_since is not None:
             self._end_error(watched, now, event.reason)
-        elif event.reason in DESYNCS and not self._may_be_desynced(watched, now):
+        elif event.reason in DESYNCS and not (is_another or self._may_be_desynced(watched, now)):
             self._broken(watched, "a false alarm")
 
     def _may_be_desynced(self, watched: _Watched, now: float) -> bool:
@@ -314,6 +325,8 @@ class Oracle:
         if not watched.is_by_change:
             watched.replaced_at = trio.current_time()
         watched.is_spliced |= event.cause == "rest"
+        if event.epoch != watched.epoch:
+            watched.epoch, watched.led_over_at = event.epoch, trio.current_time()
         sketch = (event.best_bid, event.best_ask, event.bids, event.asks)
         if len(watched.unseen) > 1:  # one that was taken must not pass for another
             kept = [one for one in watched.unseen if not self._was_taken(watched, one[0], one[0])]
