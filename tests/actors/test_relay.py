@@ -38,7 +38,7 @@ from polyactors.protocol.events import (
 from polyactors.recovery import Request
 from polyactors.relay import IN_FLIGHT_SECONDS, Relay
 from polyactors.shard import BookShard
-from polyactors.told import HASHES_KEPT_MAX, KEPT_MAX
+from polyactors.told import HASHES_KEPT_MAX, KEPT_MAX, ToldOnce
 
 MARKET = "0x" + "ab" * 32
 TOKEN, OTHER = "1111", "2222"
@@ -171,6 +171,9 @@ class Bench:
     def say(self, event: MarketEvent) -> None:
         for line in self.lines:
             self._send(line, event)
+
+    def say_to(self, line: Line, event: MarketEvent) -> None:
+        self._send(line, event)
 
     def deliver(self, line: Line, count: int | None = None) -> None:
         """Hand over the next messages, one a wake-up; by default all."""
@@ -676,6 +679,106 @@ def test_a_carrier_that_has_not_seen_what_was_told_does_not_lead() -> None:
         assert bench.relay.leader(TOKEN) is second.feed
 
     in_trio(test)
+
+
+def test_a_step_that_was_told_before_is_not_told_again_by_one_that_comes_later() -> None:
+    def test() -> None:
+        bench = Bench(2)
+        first, second = two_live(bench)
+        exchange = bench.exchanges[TOKEN]
+        as_before = exchange.book()
+        bench.step()
+        # An order that comes and goes in one millisecond leaves book and hash as they were.
+        for side, price, levels in (
+            (Side.BID, BID, as_before.bids),
+            (Side.ASK, ASK, as_before.asks),
+        ):
+            ((_, size),) = levels
+            change = LevelChange(TOKEN, side, price, size, as_before.hash, BID, ASK)
+            bench.say(PriceChange(MARKET, as_before.timestamp_ms, (change,)))
+        bench.deliver(first)
+        assert bench.told() == ["book_updated"] * 4
+        seen = bench.steps_seen()
+        bench.deliver(second, 2)
+        assert bench.told() == []
+        assert bench.relay.leader(TOKEN) is first.feed
+        bench.deliver(second)
+        assert bench.told() == []
+        assert bench.steps_seen() == seen
+
+    in_trio(test)
+
+
+def test_a_carrier_with_a_fresh_book_must_see_what_is_told_before_it_leads() -> None:
+    def test() -> None:
+        bench = Bench(2)
+        first, second = two_live(bench)
+        second.queue.append((trio.current_time(), Missed((), StaleReason.PARSE_FAILURE)))
+        bench.deliver(second, 1)  # and it asks for a fresh book, which comes after these steps:
+        second.queue.clear()
+        bench.step()
+        bench.step()
+        second.queue.clear()
+        bench.say_to(second, bench.exchanges[TOKEN].book())
+        bench.step()
+        bench.deliver(second)
+        assert second.feed.trust[TOKEN].state is TrustState.LIVE
+        assert bench.told() == []
+        bench.deliver(first)
+        assert bench.told() == ["book_updated"] * 6  # each of the three steps
+        bench.step()
+        bench.deliver(second)
+        assert bench.relay.leader(TOKEN) is second.feed
+
+    in_trio(test)
+
+
+def test_an_heir_that_came_too_late_to_see_everything_is_no_silent_one() -> None:
+    def test() -> None:
+        bench = Bench(1)
+        (first,) = bench.lines
+        bench.up(first)
+        bench.deliver_all()
+        bench.wait(5.0)
+        bench.trade()  # which the first has not yet received when it is lost
+        second = bench.twin()
+        bench.up(second)
+        bench.deliver(second)
+        bench.events()
+        bench.down(first)
+        down, stale, gap, *others = bench.events()
+        assert isinstance(down, FeedDown)
+        assert isinstance(stale, TrustChanged)
+        assert (stale.state, stale.reason) == (TrustState.STALE, StaleReason.DISCONNECTED)
+        assert isinstance(gap, Gap)
+        assert (gap.feed, gap.token) == (second.feed.id, TOKEN)
+        assert [event.type for event in others] == [
+            "trust_changed",
+            "trust_changed",
+            "book_updated",
+        ]
+        assert bench.steps_seen() == (1, 1)
+
+    in_trio(test)
+
+
+def test_like_trades_are_told_as_often_as_they_happened() -> None:
+    told = ToldOnce()
+    both = ("a", "b")
+    assert told.is_news("a", "like", both)
+    assert told.is_news("a", "like", both)
+    assert not told.is_news("b", "like", both)
+    assert not told.is_news("b", "like", both)
+    assert len(told) == 0
+    # One that joins after the first of two does not bring that one.
+    assert told.is_news("a", "like", both)
+    told.session_up("b", both)
+    assert told.is_news("b", "like", both)
+    assert not told.is_news("a", "like", both)
+    assert len(told) == 0
+    # Who is not there has nothing yet to bring.
+    assert told.is_news("a", "like", ("a",))
+    assert len(told) == 0
 
 
 def test_without_hashes_only_the_leader_is_heard() -> None:
