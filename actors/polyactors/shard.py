@@ -154,6 +154,7 @@ class BookShard:
                 self._checks.learn_price(state.market, theirs.last_trade_price)
             is_live = self._feed.trust[state.token].state is TrustState.LIVE
             if is_live and not self._comparison.is_right(state, theirs, now):
+                self._feed.note_audit_mismatch(state.token)
                 self._resync(state, StaleReason.AUDIT_MISMATCH, now)
         for token in answer.unknown:
             state = self.books.get(token)

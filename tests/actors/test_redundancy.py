@@ -38,8 +38,9 @@ def session_of(world: World, feed: Feed) -> int:
     return subscribed[epochs.index(feed.epoch)]
 
 
-def has_reconnected(feed: Feed, epoch: int | None) -> bool:
-    return feed.epoch not in (None, epoch)
+def is_over(world: World, feed: Feed, epoch: int | None) -> bool:
+    """Whether the session is lost and another has begun, or the feed was replaced as a suspect."""
+    return len(world.feeds) == 2 and (feed not in world.feeds or feed.epoch not in (None, epoch))
 
 
 async def all_up(world: World) -> None:
@@ -117,15 +118,14 @@ def test_one_session_lost_again_and_again_is_not_seen(kind: FaultKind, seed: int
         await trio.sleep(2.0)
         start, printed = len(world.events), watch_trades(world)
         for _ in range(8):
-            for name in ("feed-0", "feed-1"):
-                feed = next(feed for feed in world.feeds if feed.id == name)
+            for feed in list(world.feeds):
                 epoch = feed.epoch
                 seconds = 6.0 if kind is FaultKind.STALL else None
                 world.venue.inject(kind, session=session_of(world, feed), seconds=seconds)
                 await trio.sleep(world.rng.uniform(0.0, 3.0))
                 await world.compare()
                 if kind is not FaultKind.GARBAGE:
-                    await world.until(partial(has_reconnected, feed, epoch))
+                    await world.until(partial(is_over, world, feed, epoch))
                 await all_up(world)
                 await trio.sleep(1.5)
         await world.come_to_rest()
@@ -138,8 +138,7 @@ def test_one_session_lost_again_and_again_is_not_seen(kind: FaultKind, seed: int
     assert not [event for event in world.events if isinstance(event, Gap)]
     if kind is not FaultKind.GARBAGE:
         downs = [e for e in world.events if isinstance(e, FeedDown) and e.reason != "stopping"]
-        assert len(downs) >= 16
-        assert {down.feed for down in downs} == {"feed-0", "feed-1"}
+        assert len(downs) + world.service.statistics.rotations >= 16
 
 
 async def crash(world: World, rounds: int) -> World:

@@ -18,7 +18,7 @@ import polysupervisor
 from polyactors.book.trust import StaleReason, Trust, TrustState
 from polyactors.config import Settings
 from polyactors.environment import Environment
-from polyactors.events import ActorRestarted, FeedDown, FeedUp, Gap
+from polyactors.events import ActorRestarted, FeedDown, FeedUp, Gap, TrustChanged
 from polyactors.feed import SUSPECT_MISMATCHES, SUSPECT_TOKENS, Feed
 from polyactors.relay import IN_FLIGHT_SECONDS, Relay
 from polyactors.rotation import (
@@ -262,6 +262,25 @@ def test_a_rotation_under_load_is_not_seen(seed: int) -> None:
     assert world.service.summary()["rotations"] == 1
     assert [status.id for status in world.service.feed_statuses()] == ["feed-2", "feed-1"]
     assert world.service.feed_id(world.feeds[0].tokens[0]) == "feed-2"
+
+
+def test_a_session_in_which_a_token_has_gone_silent_is_replaced() -> None:
+    async def scenario(world: World) -> World:
+        await all_up(world)
+        await trio.sleep(3.0)
+        token = world.service.tokens[0]
+        (session,) = (session.id for session in world.venue.sessions.values() if session.tokens)
+        world.venue.inject("token_stall", token=token, session=session, seconds=600.0)
+        await trio.sleep(60.0)
+        assert rotated(world) == ["feed-0"]
+        await world.until(lambda: world.service.states() == {"LIVE": 2})
+        await world.compare()
+        return world
+
+    world = simulate(11, scenario, markets=1, rate=5.0, **DEADLINES)
+    reasons = [event.reason for event in world.events if isinstance(event, TrustChanged)]
+    assert reasons.count(StaleReason.AUDIT_MISMATCH) >= SUSPECT_MISMATCHES
+    assert len(world.feeds) == 1
 
 
 def test_planned_rotations_are_staggered() -> None:
