@@ -6,7 +6,7 @@ import os
 import pytest
 from tests.simulation import world
 
-SEEDS_DEFAULT = "200"
+SEEDS_DEFAULT = "100"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
