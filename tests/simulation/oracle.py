@@ -119,10 +119,6 @@ class Oracle:
         """Changes of the exchange that were found in the stream."""
         self.is_over = False
         """The service stops: nothing is promised any more."""
-        self._is_merged = any(
-            getattr(service.env.settings, name, least) > least
-            for name, least in (("redundancy", 1), ("rotation_seconds", 0))
-        )
         self._venue = venue
         self._service = service
         self._watched = {
@@ -260,6 +256,14 @@ class Oracle:
         has_heard = self._last_hash(watched.token) == state.hash
         if reading.settled and has_heard and _top(reading) != (state.best_bid, state.best_ask):
             self._broken(watched, "a wrong top at the end of its group")
+
+    @property
+    def _is_merged(self) -> bool:
+        """Whether several feeds carry, or have carried, the same tokens: by the settings, or
+        because one was replaced on which a token had gone silent."""
+        relay = self._service._relay  # pyright: ignore[reportPrivateUsage]
+        is_shared = any(chunk.is_merged for chunk in relay.chunks)
+        return is_shared or self._service.statistics.rotations > 0
 
     def _begin_error(self, watched: _Watched, now: float, *, live_at: float) -> None:
         since = watched.right_at
