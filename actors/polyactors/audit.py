@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import trio
 
 from polyactors.audit_round import REQUEST_INTERVAL_SECONDS, AuditRound, Key
-from polyactors.book.trust import TrustState
+from polyactors.book.trust import StaleReason, Trust, TrustState
 from polyactors.environment import Environment
 from polyactors.errors import RestFailed
 from polyactors.feed import Feed
@@ -50,7 +50,7 @@ async def run_audit(
             for suspicion in await ctx.inbox.receive_batch():
                 auditor.round.again(Key(suspicion.feed, suspicion.token))
         auditor.look_for_feeds()
-        keys = auditor.round.take(trio.current_time(), auditor.is_live)
+        keys = auditor.round.take(trio.current_time(), auditor.is_asked)
         if keys:
             await auditor.ask(keys)
 
@@ -96,14 +96,15 @@ class _Auditor:
                 every_seconds=self.round.period_seconds,
             )
 
-    def is_live(self, key: Key) -> bool:
-        """Whether the book is believed, in a live session."""
+    def is_asked(self, key: Key) -> bool:
+        """Whether REST may have news: a believed book, or one that REST did not know."""
+        trust = self._trust(key)
+        return trust.state is TrustState.LIVE or trust.reason is StaleReason.UNKNOWN_TOKEN
+
+    def _trust(self, key: Key) -> Trust:
+        """The book's, EMPTY without a live session."""
         feed = self._feeds.get(key.feed)
-        return (
-            feed is not None
-            and feed.epoch is not None
-            and feed.trust[key.token].state is TrustState.LIVE
-        )
+        return Trust() if feed is None or feed.epoch is None else feed.trust[key.token]
 
     async def ask(self, keys: Sequence[Key]) -> None:
         """One request for these books; the shards hear what came of it."""
@@ -122,7 +123,8 @@ class _Auditor:
         self.round.answered(began, trio.current_time())
         self._outage.end(trio.current_time(), "REST answers the audit again")
         self._tell(keys, epochs, books, frozenset())
-        missing = [key for key in keys if key.token not in books]
+        live = (key for key in keys if self._trust(key).state is TrustState.LIVE)
+        missing = [key for key in live if key.token not in books]
         if missing:
             await self._ask_singly(missing, epochs)
 

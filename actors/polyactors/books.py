@@ -6,6 +6,7 @@ All decisions are in shard.py; here is the waiting.
 
 import time
 from collections.abc import Callable
+from math import inf
 from typing import Any
 
 import trio
@@ -21,6 +22,9 @@ MAILBOX_BATCHES = 1024
 BEHIND_BATCHES = 8
 """So many batches found at one wake-up mean that the shard is behind: updates coalesce."""
 BATCHES_PER_WAKE_MAX = 256
+LATE_SECONDS = 0.05
+"""Waking up so much after the due time shows that something held the loop up: what the socket
+has is still on its way here."""
 
 
 async def run_shard(
@@ -65,7 +69,7 @@ async def run_shard(
                     shard.audited(batch, now)
                 else:
                     shard.apply(batch, now, is_behind=is_behind)
-            shard.on_time(now)
+            shard.on_time(now, is_caught_up=not ctx.inbox.queued)
             shard.flush()
             if batches:
                 feed.env.statistics.last_applied_ns = time.monotonic_ns()
@@ -81,6 +85,9 @@ async def _next_batches(
     ctx: Context[ShardMessage], feed: Feed, shard: BookShard
 ) -> list[ShardMessage]:
     """What has arrived, or nothing when something is due first."""
-    with trio.CancelScope(deadline=shard.next_due(trio.current_time())) as feed.shard_alarm:
+    due = inf if ctx.inbox.queued else shard.next_due(trio.current_time())
+    with trio.CancelScope(deadline=due) as feed.shard_alarm:
         return await ctx.inbox.receive_batch(BATCHES_PER_WAKE_MAX)
+    if trio.current_time() > feed.shard_alarm.deadline + LATE_SECONDS:
+        shard.overslept(trio.current_time())
     return []

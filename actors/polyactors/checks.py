@@ -44,12 +44,13 @@ class HashChecks:
         self._statistics.snapshots_hash_ok += verdict is Verdict.RIGHT
         if verdict is Verdict.WRONG:
             was_doubtful = self._env.formula.is_doubtful
-            self._env.formula.note_fresh(state.market, right=False)
+            if state.last_cause == "rest":
+                self._env.formula.note_wrong(state.market)
             if self._env.formula.is_doubtful and not self._every_group:
                 if not was_doubtful:
                     log.error(
-                        "fresh books of many markets do not hash to what the exchange says: "
-                        "it seems to have changed the formula, and hashes prove nothing for now"
+                        "REST's books of many markets do not hash to what REST says: the exchange "
+                        "seems to have changed the formula, and hashes prove nothing for now"
                     )
                 verdict = Verdict.UNVERIFIABLE
         self._statistics.snapshots_hash_unverifiable += verdict is Verdict.UNVERIFIABLE
@@ -140,7 +141,7 @@ class HashChecks:
         """A hash that fits proves what went into it."""
         self.learn_price(state.market, check.last_trade_price)
         if state.inputs.tick_size == check.stated_tick_size:  # else it has changed meanwhile
-            state.inputs.tick_size = check.tick_size
+            state.inputs.prove(check.tick_size)
         self._env.formula.note_right()
 
     def _count(self, state: TokenBook, verdict: Verdict, now: float) -> Verdict:

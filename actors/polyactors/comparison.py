@@ -16,6 +16,9 @@ from polyactors.token_book import TokenBook
 AUDIT_GRACE_SECONDS = 2.0
 """What the stream has to tell of a step that REST has told already. Measured delays of the
 channel are below 0.4 s (INTEGRITY.md section 4); REST itself may be throttled, and late."""
+BEHIND_SECONDS_MAX = 60.0
+"""How long REST may show an older book, by its own timestamp, than one that stands still here.
+Ours may be what is wrong: timestamps that went astray would hide it for ever."""
 
 
 @frozen
@@ -37,6 +40,8 @@ class RestComparison:
         self._statistics = statistics
         self._suspicions: dict[str, _Suspicion] = {}
         """By token, the oldest first."""
+        self._behind: dict[str, tuple[str, float]] = {}
+        """By token: what the stream stated last when REST was first behind it, and since when."""
 
     def is_right(self, state: TokenBook, theirs: BookSnapshot, now: float) -> bool:
         """Take one answer about a LIVE book; False when ours is proven wrong by it."""
@@ -46,7 +51,7 @@ class RestComparison:
         if theirs.hash == group.hash and not state.settled:
             return True  # the step is the same, and its end will be judged
         if state.settled and state.has_levels(theirs):
-            self._suspicions.pop(state.token, None)
+            self.forget(state.token)
             self._statistics.audits_ok += 1
             state.right_since_seconds = now
             return True
@@ -54,9 +59,8 @@ class RestComparison:
             return False
         if not group.hash:
             return True  # an era, or a server, whose changes state none
-        if theirs.timestamp_ms < group.timestamp_ms or theirs.hash in state.recent_hashes:
-            self._statistics.audits_behind += 1
-            return True
+        if theirs.timestamp_ms < group.timestamp_ms:
+            return self._may_be_behind(state, now)
         before = self._suspicions.get(state.token)
         if before is None or before.group_hash != group.hash:
             self._statistics.audits_suspect += 1
@@ -68,9 +72,22 @@ class RestComparison:
         del self._suspicions[state.token]
         return False
 
+    def _may_be_behind(self, state: TokenBook, now: float) -> bool:
+        """REST may show an older book than ours; but not for long while ours stands still."""
+        self._statistics.audits_behind += 1
+        group_hash, since_seconds = self._behind.get(state.token, ("", now))
+        if group_hash != state.group.hash:
+            self._behind[state.token] = state.group.hash, now
+            return True
+        if now < since_seconds + BEHIND_SECONDS_MAX:
+            return True
+        del self._behind[state.token]
+        return False
+
     def forget(self, token: str) -> None:
         """The book is not LIVE any more, or a new one."""
         self._suspicions.pop(token, None)
+        self._behind.pop(token, None)
 
     def next_due(self) -> float:
         """When `on_time` has something to do; inf when nothing is suspected."""

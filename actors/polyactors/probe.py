@@ -11,12 +11,13 @@ from enum import StrEnum
 import trio
 from attrs import frozen
 
+from polyactors.book.trust import StaleReason
 from polyactors.errors import RestFailed
 from polyactors.feed import Feed
 from polyactors.protocol.events import BookSnapshot
 from polyactors.rest import RestClient
 
-PROBE_TOKENS_MAX = 10
+PROBE_TOKENS_MAX = 50
 """The busiest tokens of a feed; the others are the audit's."""
 PROBE_REQUEST_SECONDS_MAX = 5.0
 """REST that takes longer, its queue and ours included, has not answered."""
@@ -52,7 +53,10 @@ async def probe(feed: Feed, rest: RestClient) -> Finding:
     *Cancellation*: at once; nothing is left behind.
     """
     silent_since_seconds = feed.last_data_seconds
-    said = {token: feed.last_hash(token) for token in _witnesses(feed)}
+    witnesses = _witnesses(feed)
+    if not witnesses:
+        return Finding(ProbeOutcome.QUIET)
+    said = {token: feed.last_hash(token) for token in witnesses}
     books: Mapping[str, BookSnapshot] | None = None
     why = f"nothing within {PROBE_REQUEST_SECONDS_MAX:g} s"
     with trio.move_on_after(PROBE_REQUEST_SECONDS_MAX):
@@ -74,8 +78,10 @@ async def probe(feed: Feed, rest: RestClient) -> Finding:
 
 def compare(said: Mapping[str, str], known: Mapping[str, str]) -> Finding:
     """Pure: QUIET or STALLED. By token the hash that the stream stated last, "" for none, and the
-    hash that REST knows; a token that REST does not know says nothing."""
+    hash that REST knows. A token that REST does not know says nothing; nothing is no proof."""
     asked = [token for token in said if token in known]
+    if not asked:
+        return Finding(ProbeOutcome.STALLED, f"REST knows none of {len(said)} tokens")
     new = [token for token in asked if not said[token]]
     other = [token for token in asked if said[token] and said[token] != known[token]]
     if other:
@@ -88,11 +94,13 @@ def compare(said: Mapping[str, str], known: Mapping[str, str]) -> Finding:
 
 
 def _witnesses(feed: Feed) -> list[str]:
-    """The busiest tokens of which the stream has stated a hash; if of none, any.
+    """The busiest tokens of which the stream has stated a hash; if of none, any. None of those
+    that the exchange is known not to have.
 
     A token whose first book never came is redriven by its shard; among others it is no sign that
     they have stalled.
     """
-    tokens = feed.busiest(len(feed.tokens))
+    gone = StaleReason.UNKNOWN_TOKEN
+    tokens = [one for one in feed.busiest(len(feed.tokens)) if feed.trust[one].reason is not gone]
     stated = [token for token in tokens if feed.last_hash(token)]
     return (stated or tokens)[:PROBE_TOKENS_MAX]

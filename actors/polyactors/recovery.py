@@ -26,6 +26,9 @@ same, is tried again after so long."""
 REST_PATIENCE_SECONDS = 30.0
 """The snapshots actor always answers; should it die over the question, ask again after this."""
 
+BOOKS_DUE_MAX = 2
+"""First books that may be under way at once: of the subscription that was given up, and ours."""
+
 Request = Resync | FetchBook | AuditAgain
 """What a shard asks of other actors."""
 
@@ -51,21 +54,24 @@ class Recovery:
         """The tokens whose time has come."""
         return [state for state in self._pending.values() if state.due_seconds <= now]
 
-    def resync(self, state: TokenBook, reason: StaleReason, now: float) -> None:
-        """The book is doubtful: STALE at once, and on the way to a fresh one."""
+    def resync(
+        self, state: TokenBook, reason: StaleReason, now: float, *, is_told: bool = False
+    ) -> None:
+        """The book is doubtful: STALE at once, and on the way to a fresh one. `is_told`: a gap
+        of it was published already."""
         trust = self._feed.trust[state.token]
         if trust.reason is StaleReason.UNKNOWN_TOKEN:
             return
         if trust.state is TrustState.LIVE:
             if now - state.live_since_seconds >= RESYNC_FORGIVEN_SECONDS:
                 state.attempts = 0
-            self._note_detected(state, reason, now)
+            is_told |= self._note_detected(state, reason, now)
         self._statistics.resyncs[reason.value] += 1
         state.why = reason
         self._journal.trust(state, TrustState.STALE, now, reason)
         if state.step is Step.BACKING_OFF:
             return  # the next attempt is due already
-        self.back_off(state, now)
+        self.back_off(state, now, is_told=is_told)
 
     def replace(self, state: TokenBook, reason: StaleReason, now: float) -> None:
         """A LIVE book is proven wrong by the very book that takes its place."""
@@ -73,17 +79,30 @@ class Recovery:
         self._statistics.resyncs[reason.value] += 1
         self._journal.trust(state, TrustState.STALE, now, reason)
 
-    def back_off(self, state: TokenBook, now: float) -> None:
-        """Redrive now, or later when this token has been redriven too often."""
+    def back_off(self, state: TokenBook, now: float, *, is_told: bool = False) -> None:
+        """Redrive now, or later when this token has been redriven too often. `is_told`: the gap
+        of a redrive now was published already."""
         delay = 0.0
         if state.attempts > 0:
             delay = min(RESYNC_BACKOFF_SECONDS_MAX, 2.0 ** min(state.attempts - 1, 10))
         state.attempts += 1
         state.end_splice()
         if delay == 0.0:
-            self._redrive(state, now)
+            self._redrive(state, now, is_told=is_told)
             return
         self.wait(state, Step.BACKING_OFF, now + delay)
+
+    def is_known_again(self, state: TokenBook, now: float) -> None:
+        """REST has a book of a token that it did not know: so the stream may."""
+        state.attempts = 0
+        state.why = StaleReason.UNKNOWN_TOKEN
+        self.back_off(state, now)
+
+    def still_not_quiet(self, now: float, quiet_seconds: float) -> None:
+        """What arrived has not come through: held changes wait for quiet anew."""
+        for state in self._pending.values():
+            if state.step is Step.HOLDING:
+                state.due_seconds = now + quiet_seconds
 
     def await_book(self, state: TokenBook, step: Step, now: float) -> None:
         """A subscription is on its way (again): the next `book` is the one that counts."""
@@ -92,7 +111,7 @@ class Recovery:
         state.end_splice()
         state.buffer.pass_by(state.group.timestamp_ms, state.group.hash)
         state.buffer.clear()
-        state.expects_book = True
+        state.books_due = 1 if step is Step.SUBSCRIBED else min(BOOKS_DUE_MAX, state.books_due + 1)
         self.wait(state, step, now + self._first_book_seconds)
 
     def wait(self, state: TokenBook, step: Step, due_seconds: float) -> None:
@@ -118,24 +137,27 @@ class Recovery:
         """Nothing is under way for this token any more."""
         state.step = Step.IDLE
         state.due_seconds = inf
-        state.expects_book = False
         state.end_splice()
         state.buffer.clear()
         self._pending.pop(state.token, None)
 
-    def _redrive(self, state: TokenBook, now: float) -> None:
+    def _redrive(self, state: TokenBook, now: float, *, is_told: bool = False) -> None:
         self.await_book(state, Step.REDRIVEN, now)
         if state.wrong_books and state.wrong_books % 2 == 0:
             # The stream's own books do not hash right, so what we believe of the token may be
             # wrong instead: REST states everything that is hashed.
             self.go_on(state, now)
         else:
+            if not is_told:  # what happens between the end and the new begin passes by
+                self._journal.gap(state.token, state.why)
             self.requests.append(Resync(state.token, state.why))
 
-    def _note_detected(self, state: TokenBook, reason: StaleReason, now: float) -> None:
-        """A LIVE book is proven wrong: say so, and count for how long it can have been, at most."""
+    def _note_detected(self, state: TokenBook, reason: StaleReason, now: float) -> bool:
+        """A LIVE book is proven wrong: say so, and count for how long it can have been, at most.
+        Returns whether it was said."""
         if reason in DESYNCS:
             self._journal.gap(state.token, reason)  # something was lost, or we were wrong
             is_top = reason in (StaleReason.TOP_MISMATCH, StaleReason.CROSSED)
             since = state.top_right_since_seconds if is_top else state.right_since_seconds
             self._statistics.detect.add(now - since)
+        return reason in DESYNCS

@@ -30,6 +30,10 @@ from polyactors.protocol.events import (
 from polyactors.recovery import UNKNOWN_RETRY_SECONDS, Recovery, Request
 from polyactors.token_book import Step, TokenBook
 
+SPLICE_SECONDS_MAX = 10.0
+"""How long after a REST book the stream may bring changes that are said to be in it already.
+Timestamps or hashes that say so for ever would keep the book from every change."""
+
 Send = Callable[[Request], None]
 """Passes a request on; never waits, never raises."""
 
@@ -149,10 +153,13 @@ class BookShard:
             # What the WebSocket never says; it holds for any book of the token. The tick it does
             # say, and REST may be behind it.
             tick_size = theirs.tick_size if state.inputs.tick_size is None else None
+            trust = self._feed.trust[state.token]
             state.inputs.learn(tick_size, theirs.min_order_size, theirs.neg_risk)
             if not self._env.last_trade_prices.known(state.market):
                 self._checks.learn_price(state.market, theirs.last_trade_price)
-            is_live = self._feed.trust[state.token].state is TrustState.LIVE
+            if trust.reason is StaleReason.UNKNOWN_TOKEN and state.step is Step.IDLE:
+                self._recovery.is_known_again(state, now)
+            is_live = trust.state is TrustState.LIVE
             if is_live and not self._comparison.is_right(state, theirs, now):
                 self._feed.note_audit_mismatch(state.token)
                 self._resync(state, StaleReason.AUDIT_MISMATCH, now)
@@ -166,10 +173,20 @@ class BookShard:
                 self._unknown(state, now)
             state.said_when_unknown = said
 
-    def on_time(self, now: float) -> None:
-        """Act on every due time that has come; without a session nothing is due."""
+    def overslept(self, now: float) -> None:
+        """The loop was held up: what arrived meanwhile has not come through, so nobody knows of
+        any quiet. It begins anew."""
+        self._recovery.still_not_quiet(now, self._quiet_seconds)
+        for state in self._open_groups.values():
+            state.group.last_entry_seconds = now
+
+    def on_time(self, now: float, *, is_caught_up: bool = True) -> None:
+        """Act on every due time that has come; without a session nothing is due. While the shard
+        is not `is_caught_up` with its mailbox, no quiet is believed."""
         if self._feed.epoch is None:
             return
+        if not is_caught_up:
+            self.overslept(now)
         for state in self._recovery.overdue(now):
             if state.step is Step.HOLDING:
                 self._release(state, now)
@@ -265,22 +282,30 @@ class BookShard:
         self._learn_market(state, event.market)
         if event.tick_size is not None:
             state.dumps_state_tick_size = True
-        elif (
-            state.step is Step.REDRIVEN
-            and state.dumps_state_tick_size
-            and not self._adopt_any_token  # a replay has given up no subscription
-        ):
+        is_dump = state.is_dump(event)
+        if state.step is Step.REDRIVEN and not is_dump and not self._adopt_any_token:
             # The book after a trade, still under way from the subscription that was given up:
-            # what happened between that one's end and the new one's begin is in neither. Only
-            # the first book of a subscription states the tick size (PROTOCOL.md section 2).
+            # what happened between that one's end and the new one's begin is in neither. (A
+            # replay has given up none.)
             state.buffer.pass_by(event.timestamp_ms, event.hash)
             return
         trust = self._feed.trust[state.token]
+        if self._adopt_any_token:  # a replay: nobody knows what was subscribed when
+            is_solicited = event.tick_size is not None
+        else:
+            is_solicited = is_dump and state.books_due > 0
+            state.books_due -= is_solicited
         is_ours = False
         if trust.state is TrustState.EMPTY or trust.reason is StaleReason.UNKNOWN_TOKEN:
             self._journal.trust(state, TrustState.SYNCING, now)  # it exists after all
         elif trust.state is TrustState.LIVE:
-            is_ours = self._compare(state, event, now)
+            wrong, is_ours = self._compare(state, event, now, is_solicited=is_solicited)
+            is_late = event.timestamp_ms < state.group.timestamp_ms and not is_solicited
+            if wrong is not None and is_late and not self._adopt_any_token:
+                self._resync(state, wrong, now)  # an older book than ours is no cure
+                return
+            if wrong is not None:
+                self._recovery.replace(state, wrong, now)
         if is_ours and not self._hash_every_group:
             state.group.adopt(event.hash, event.timestamp_ms)
             state.recent_hashes.append(event.hash)
@@ -289,25 +314,24 @@ class BookShard:
             return
         self._journal.update(state, "snapshot", is_behind=is_behind)
 
-    def _compare(self, state: TokenBook, event: BookSnapshot, now: float) -> bool:
-        """Hold a LIVE book against one that nobody asked for; whether that says the same."""
+    def _compare(
+        self, state: TokenBook, event: BookSnapshot, now: float, *, is_solicited: bool
+    ) -> tuple[StaleReason | None, bool]:
+        """Judge a LIVE book where a `book` ends its group. Returns what proved wrong, and whether
+        the two are held against each other, as nobody asked for this one, and are the same."""
         wrong = self._end_group(state, now) if state.group.is_open else None
         # Before the stream has passed a REST book, its own books may be older than that.
-        # And the first book of a subscription (it states the tick size) follows no trade.
         splice = state.splice
         may_be_older = splice is not None and (
             splice.held > 0 or event.timestamp_ms <= splice.timestamp_ms
         )
-        if may_be_older or state.expects_book or event.tick_size is not None:
-            return False
-        is_ours = state.has_levels(event)
-        if not is_ours:
-            wrong = StaleReason.BOOK_MISMATCH
-        if wrong is not None:
-            self._recovery.replace(state, wrong, now)
-            return False
-        state.top_right_since_seconds = state.right_since_seconds = now
-        return True
+        if may_be_older or is_solicited:
+            return wrong, False
+        if not state.has_levels(event):
+            return StaleReason.BOOK_MISMATCH, False
+        if wrong is None:
+            state.top_right_since_seconds = state.right_since_seconds = now
+        return wrong, wrong is None
 
     def _adopt(self, state: TokenBook, snapshot: BookSnapshot, cause: Cause, now: float) -> bool:
         """Replace the book by a whole one. It is LIVE from here on, unless its hash is wrong."""
@@ -322,9 +346,11 @@ class BookShard:
         verdict = self._checks.fresh(state)
         if self._feed.trust[state.token].state is TrustState.STALE:
             self._journal.trust(state, TrustState.SYNCING, now)
-        if verdict is Verdict.WRONG:
+        if verdict is Verdict.WRONG or state.book.is_crossed:
+            is_hash = verdict is Verdict.WRONG
             state.wrong_books += 1
-            self._resync(state, StaleReason.HASH_MISMATCH, now)
+            reason = StaleReason.HASH_MISMATCH if is_hash else StaleReason.CROSSED
+            self._resync(state, reason, now)
             return False
         state.wrong_books = 0
         state.top_right_since_seconds = state.right_since_seconds = now
@@ -351,11 +377,7 @@ class BookShard:
             self._statistics.foreign_events += 1
             return
         self._learn_market(state, event.market)
-        # The step that is under way was hashed with the tick before.
-        if state.group.is_open:
-            state.next_tick_size = str(event.new)
-        else:
-            state.inputs.tick_size = str(event.new)
+        state.inputs.learn(str(event.new))
         self._journal.tick_size(event)
 
     def _missed(self, missed: Missed, now: float) -> None:
@@ -367,7 +389,7 @@ class BookShard:
         for token in missed.tokens or tuple(self.books):
             state = self.books.get(token)
             if state is not None:
-                self._resync(state, missed.reason, now)
+                self._resync(state, missed.reason, now, is_told=True)
 
     def _book_of(self, token: str, market: str, now: float) -> TokenBook | None:
         """The token's book; None for one that is not followed. A replay follows them all."""
@@ -400,8 +422,6 @@ class BookShard:
         closed = state.group.close(state.book)
         state.recent_hashes.append(closed.hash)
         verdict = self._checks.closed(state, now)
-        state.inputs.learn(state.next_tick_size, None, None)
-        state.next_tick_size = None
         statistics = self._statistics
         if not closed.is_repeat:
             statistics.groups += 1
@@ -420,12 +440,14 @@ class BookShard:
 
     # --- ways out of trust, and back ------------------------------------------------------
 
-    def _resync(self, state: TokenBook, reason: StaleReason, now: float) -> None:
+    def _resync(
+        self, state: TokenBook, reason: StaleReason, now: float, *, is_told: bool = False
+    ) -> None:
         """The book is doubtful: STALE at once, and on the way to a fresh one."""
         if state.group.is_open:
             self._end_group(state, now)
         self._comparison.forget(state.token)
-        self._recovery.resync(state, reason, now)
+        self._recovery.resync(state, reason, now, is_told=is_told)
 
     def _unknown(self, state: TokenBook, now: float) -> None:
         """The exchange has no such book (any more)."""
@@ -446,7 +468,7 @@ class BookShard:
         for timestamp_ms, change in ready:
             self._apply_change(state, change, timestamp_ms, now)
         if self._feed.trust[state.token].state is TrustState.LIVE:
-            state.splice = splice
+            state.splice, state.spliced_seconds = splice, now
             self._watch_splice(state, now)
         if self._feed.trust[state.token].state is TrustState.LIVE:
             self._journal.update(state, "rest")
@@ -463,6 +485,8 @@ class BookShard:
         elif splice.held and state.step is Step.IDLE:
             # Quiet decides as well: the book's own step lies before all that was received.
             self._recovery.wait(state, Step.HOLDING, now + self._quiet_seconds)
+        elif not splice.held and now > state.spliced_seconds + SPLICE_SECONDS_MAX:
+            self._resync(state, StaleReason.BOOK_MISMATCH, now)
 
     def _release(self, state: TokenBook, now: float) -> None:
         """The stream was quiet: what a splice has held back comes after the REST book."""

@@ -34,11 +34,11 @@ class TokenBook:
     """One token's book with all that its trust hangs on."""
 
     __slots__ = (
-        "attempts", "book", "buffer", "changes", "due_seconds", "dumps_state_tick_size",
-        "expects_book", "generation", "group", "hash_is_due", "inputs", "last_cause",
-        "live_since_seconds", "market", "next_tick_size", "recent_hashes", "right_since_seconds",
-        "said_when_unknown", "splice", "step", "token", "top_right_since_seconds", "why",
-        "wrong_books",
+        "attempts", "book", "books_due", "buffer", "changes", "due_seconds",
+        "dumps_state_tick_size", "generation", "group", "hash_is_due", "inputs", "last_cause",
+        "live_since_seconds", "market", "recent_hashes", "right_since_seconds",
+        "said_when_unknown", "splice", "spliced_seconds", "step", "token",
+        "top_right_since_seconds", "why", "wrong_books",
     )  # fmt: skip
 
     def __init__(self, token: str, market: str = "", inputs: HashInputs | None = None) -> None:
@@ -52,6 +52,8 @@ class TokenBook:
         self.buffer: DeltaBuffer[LevelChange] = DeltaBuffer(BUFFERED_DELTAS_MAX)
         self.splice: RestSplice[LevelChange] | None = None
         """Filters the deltas after a REST book, until the stream has passed it."""
+        self.spliced_seconds = 0.0
+        """When the REST book was adopted."""
         self.step = Step.IDLE
         self.due_seconds = inf
         self.why = StaleReason.NEVER_DELIVERED
@@ -63,13 +65,11 @@ class TokenBook:
         """Changes that the stream brought, applied or not."""
         self.said_when_unknown: tuple[int, str] | None = None
         """What the stream had said when the audit heard last that REST knows no such token."""
-        self.expects_book = False
-        """A subscription of ours asked for the next `book`: it need not equal the local one."""
+        self.books_due = 0
+        """Subscriptions of ours whose first `book` has not come: it need not equal ours."""
         self.wrong_books = 0
         """Whole books in a row that did not hash to what they stated."""
         self.inputs = inputs or HashInputs()
-        self.next_tick_size: str | None = None
-        """A new tick that the open group does not know yet."""
         self.hash_is_due = False
         """The token's turn has come: its book is hashed at the end of the open group."""
         self.recent_hashes: deque[str] = deque(maxlen=RECENT_HASHES_MAX)
@@ -91,6 +91,11 @@ class TokenBook:
         return self.book.wire_bids == list(snapshot.bids) and self.book.wire_asks == list(
             snapshot.asks
         )
+
+    def is_dump(self, snapshot: BookSnapshot) -> bool:
+        """Whether it can be the first book of a subscription of ours. Where the server's state
+        the tick size, and only those do (PROTOCOL.md section 2), one without it cannot."""
+        return snapshot.tick_size is not None or not self.dumps_state_tick_size
 
     def replace(self, snapshot: BookSnapshot) -> None:
         """Take over a whole book. Nothing that was known of the one before holds any more."""

@@ -37,6 +37,11 @@ class Inbox(Generic[M]):
         self._counts: dict[trio.lowlevel.Task, int] = {}
         self._entries: dict[trio.lowlevel.Task, list[Queued[M]]] = {}
 
+    @property
+    def queued(self) -> int:
+        """Messages that wait to be received."""
+        return len(self._mailbox)
+
     async def receive(self) -> M:
         """Wait for a message and return it."""
         return (await self.receive_batch(1))[0]

@@ -240,6 +240,11 @@ class _FaultyInbox(Inbox[M]):
         self._inner = inner
         self._faults = faults
 
+    @property
+    def queued(self) -> int:
+        """As of the real one."""
+        return self._inner.queued
+
     async def receive_batch(self, max_n: int = 256) -> list[M]:
         """Receive as the real one does, then crash or hang if it is time."""
         faults = self._faults

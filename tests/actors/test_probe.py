@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.actors.running import LIVE, Answer, Play, Run, is_audit
 from tests.actors.scripted_server import NO, SETTINGS, YES, Act, Books, Visit, serve
 
+from polyactors.book.trust import StaleReason
 from polyactors.environment import Environment
 from polyactors.events import FeedDown
 from polyactors.feed import Feed
@@ -110,9 +111,9 @@ def test_only_what_rest_knows_and_the_stream_did_not_say_is_a_stall(
     said: Mapping[str, str], known: Mapping[str, str]
 ) -> None:
     finding = compare(said, known)
-    lost = any(
-        token in known and (not said[token] or said[token] != known[token]) for token in said
-    )
+    asked = [token for token in said if token in known]
+    # Nothing is no proof that nothing was lost.
+    lost = not asked or any(not said[token] or said[token] != known[token] for token in asked)
     assert (finding.outcome is ProbeOutcome.STALLED) == lost
     assert bool(finding.detail) == lost
     if not lost:
@@ -123,6 +124,7 @@ def test_the_finding_says_of_how_many_tokens() -> None:
     finding = compare({"a": "1", "b": "2", "c": "3"}, {"a": "1", "b": "7"})
     assert finding.detail == "REST shows other books of 1 of 2 tokens"
     assert "first one never came" in compare({"a": ""}, {"a": "1"}).detail
+    assert "REST knows none of 2 tokens" in compare({"a": "1", "b": "2"}, {"c": "1"}).detail
 
 
 # --- through the real actors ---------------------------------------------------------------
@@ -243,12 +245,37 @@ async def test_without_an_answer_silence_is_a_stall(
         assert "and REST did not answer (" in last_down(run)[1].detail
 
 
-async def test_tokens_that_rest_does_not_know_have_nothing_to_say(
+async def test_a_token_that_rest_does_not_know_has_nothing_to_say(
     play: Play, autojump_clock: object
 ) -> None:
     act = serve(tick_seconds=None, beside=mute_change(at_seconds=10.0))
-    async with play(act, rest=Rest(unknown=(YES, NO))) as run:
+    async with play(act, rest=Rest(unknown=(YES,))) as run:
         await trio.sleep(100)
+        assert run.downs == []
+        assert probes(run) == {"quiet": 3}
+
+
+async def test_a_rest_side_that_knows_no_token_at_all_proves_no_quiet(
+    play: Play, autojump_clock: object
+) -> None:
+    act = serve(tick_seconds=None, beside=mute_change(at_seconds=10.0))
+    async with play(act, serve(), rest=Rest(unknown=(YES, NO))) as run:
+        await run.until(lambda: run.downs)
+        assert run.downs == ["feed_stalled"]
+        assert "REST knows none of 2 tokens" in last_down(run)[1].detail
+
+
+async def test_a_feed_of_tokens_that_are_gone_is_left_in_peace(
+    play: Play, autojump_clock: object
+) -> None:
+    async def knows_none(request: httpx2.Request, books: Books) -> httpx2.Response:
+        is_single = request.url.path == "/book"
+        return httpx2.Response(404) if is_single else httpx2.Response(200, json=[])
+
+    act = serve(tick_seconds=None, withheld=[YES, NO])
+    async with play(act, rest=knows_none, first_book_deadline_seconds=5.0) as run:
+        await trio.sleep(100)
+        assert run.service.trust(YES).reason is StaleReason.UNKNOWN_TOKEN
         assert run.downs == []
         assert probes(run) == {"quiet": 3}
 
@@ -276,8 +303,8 @@ async def test_a_token_without_its_first_book_fails_no_feed_whose_others_are_qui
 
 
 async def test_the_busiest_tokens_are_asked_about(play: Play, autojump_clock: object) -> None:
-    tokens = [str(number) for number in range(1, 31)]
-    busy = tokens[7:27:2]
+    tokens = [str(number) for number in range(1, 3 * PROBE_TOKENS_MAX + 1)]
+    busy = tokens[7 : 7 + 2 * PROBE_TOKENS_MAX : 2]
     assert len(busy) == PROBE_TOKENS_MAX
 
     async def stir(visit: Visit) -> None:

@@ -133,7 +133,7 @@ GAPS = {
 """Reasons that are told by another's gap: that of the session which was lost."""
 WITHOUT_A_WAY = {
     StaleReason.OVERFLOW: "the mailboxes on a book's way wait; it is a reason of gaps alone",
-    StaleReason.UNSUBSCRIBED: "only after a feed was replaced without a common book: test_rotation.py",
+    StaleReason.UNSUBSCRIBED: "a feed was replaced by one without a common book: test_rotation.py",
     StaleReason.CROSSED: "the exchange states its top, so top_mismatch comes first; test_shard.py",
 }
 

@@ -149,7 +149,7 @@ def false_alarms(patch: pytest.MonkeyPatch) -> None:
     [
         (no_judgement_of_groups, "a wrong top|settled and crossed"),
         (no_audit, "wrong for"),
-        (no_stale_on_disconnect, "without a fault|in silence|STALE is missing"),
+        (no_stale_on_disconnect, "without a fault|in silence|STALE is missing|a false alarm"),
         (no_gaps, "without a fault"),
         (books_adopted_in_silence, "in silence"),
         (an_update_swallowed, "not in the stream"),

@@ -1,9 +1,10 @@
 """Whether the exchange still hashes its books as we do.
 
 The formula has changed four times since 2024, without notice. When it does again, every fresh
-book will seem wrong at once; resynchronising all of them for ever would help nobody. A fresh
-book was not changed by us, so fresh books of many markets that are wrong in a row, with none
-right among them, prove the formula wrong and not the books.
+book will seem wrong at once; resynchronising all of them for ever would help nobody. A book of
+the stream can be wrong because something was lost. REST's book states all that is hashed in one
+answer: when those of many markets are wrong in a row, with no hash right among them, the formula
+is wrong and not the books.
 """
 
 WRONG_BOOKS_MIN = 8
@@ -11,7 +12,7 @@ WRONG_MARKETS_MIN = 4
 
 
 class FormulaWatch:
-    """Judges the formula by the fresh books of all markets."""
+    """Judges the formula by REST's books of all markets."""
 
     def __init__(self) -> None:
         self._books = 0
@@ -23,11 +24,8 @@ class FormulaWatch:
         """A wrong hash proves nothing any more, until one is right again."""
         return self._books >= WRONG_BOOKS_MIN and len(self._markets) >= WRONG_MARKETS_MIN
 
-    def note_fresh(self, market: str, *, right: bool) -> None:
-        """A book as the exchange sent it did, or did not, hash to what it said."""
-        if right:
-            self.note_right()
-            return
+    def note_wrong(self, market: str) -> None:
+        """A book of REST did not hash to what REST says."""
         self._books += 1
         if len(self._markets) < WRONG_MARKETS_MIN:
             self._markets.add(market)

@@ -16,6 +16,7 @@ OTHER_TICKS = ("0.1", "0.01", "0.001")
 disputed, and one can be lost. A hit proves the levels all the same."""
 CANDIDATES_PER_SLICE = 400
 """Last trade prices tried in one go: well below a millisecond."""
+FORMER_TICK_SIZES_MAX = 3
 KNOWN_PRICES_MAX = 4
 """Last trade prices of one market that are remembered."""
 
@@ -38,14 +39,31 @@ class HashInputs:
     tick_size: str | None = None
     min_order_size: str | None = None
     neg_risk: bool | None = None
+    former_tick_sizes: tuple[str, ...] = ()
+    """Until a book has hashed with `tick_size`: what it was before, the newest first. Steps of
+    that time may still be judged, or under way."""
 
     def learn(
-        self, tick_size: str | None, min_order_size: str | None, neg_risk: bool | None
+        self,
+        tick_size: str | None = None,
+        min_order_size: str | None = None,
+        neg_risk: bool | None = None,
     ) -> None:
-        """Take over what a book message states; most state none of it."""
-        self.tick_size = self.tick_size if tick_size is None else tick_size
+        """Take over what a message states; most state none of it."""
+        if tick_size is not None and tick_size != self.tick_size:
+            if self.tick_size is not None:
+                former = (self.tick_size, *self.former_tick_sizes)
+                self.former_tick_sizes = former[:FORMER_TICK_SIZES_MAX]
+            self.tick_size = tick_size
         self.min_order_size = self.min_order_size if min_order_size is None else min_order_size
         self.neg_risk = self.neg_risk if neg_risk is None else neg_risk
+
+    def prove(self, tick_size: str | None) -> None:
+        """A book has hashed with this tick size."""
+        if tick_size == self.tick_size:
+            self.former_tick_sizes = ()
+        elif tick_size not in self.former_tick_sizes:
+            self.learn(tick_size)  # a change that was never told
 
 
 class LastTradePrices:
@@ -78,8 +96,8 @@ class HashCheck:
     """
 
     __slots__ = (
-        "_known", "_other_ticks", "_search", "_texts", "last_trade_price", "stated_tick_size",
-        "tick_size", "verdict",
+        "_is_known_format", "_known", "_other_ticks", "_search", "_texts", "last_trade_price",
+        "stated_tick_size", "tick_size", "verdict",
     )  # fmt: skip
 
     def __init__(
@@ -125,7 +143,9 @@ class HashCheck:
 
         self._texts = search
         self._search = search(inputs.tick_size)
-        self._other_ticks = [tick for tick in OTHER_TICKS if tick != inputs.tick_size]
+        ticks = (inputs.tick_size, *inputs.former_tick_sizes)
+        self._is_known_format = all(Decimal(tick) >= FINEST_VERIFIED_TICK for tick in ticks)
+        self._other_ticks = list(dict.fromkeys((*ticks, *OTHER_TICKS)))[1:]
 
     def run(self, candidates: int | None = None) -> Verdict | None:
         """Try so many more last trade prices, None for all; None as long as it is open."""
@@ -149,6 +169,4 @@ class HashCheck:
         if self.last_trade_price is not None:
             return Verdict.RIGHT
         self.tick_size = self.stated_tick_size
-        assert self.tick_size is not None
-        is_known_format = Decimal(self.tick_size) >= FINEST_VERIFIED_TICK
-        return Verdict.WRONG if is_known_format else Verdict.UNVERIFIABLE
+        return Verdict.WRONG if self._is_known_format else Verdict.UNVERIFIABLE

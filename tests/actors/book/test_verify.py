@@ -32,7 +32,8 @@ def make_book() -> OrderBook:
 
 
 def stated(book: OrderBook, price: str, **changed: Any) -> str:
-    inputs: dict[str, Any] = attrs.asdict(KNOWN) | changed
+    known = attrs.asdict(KNOWN, filter=attrs.filters.exclude("former_tick_sizes"))
+    inputs: dict[str, Any] = known | changed
     return book_hash(
         market=MARKET,
         token=TOKEN,
@@ -70,7 +71,8 @@ def test_any_changed_level_is_wrong(price: str, side: Side, size: int) -> None:
 
 @pytest.mark.parametrize("missing", ["tick_size", "min_order_size", "neg_risk"])
 def test_without_an_input_nothing_can_be_told(missing: str) -> None:
-    inputs = attrs.evolve(KNOWN, **{missing: None})
+    inputs = attrs.evolve(KNOWN)
+    setattr(inputs, missing, None)
     assert judge(make_book(), "0" * 40, inputs=inputs).verdict is Verdict.UNVERIFIABLE
 
 
@@ -105,6 +107,37 @@ def test_known_prices_are_tried_before_the_search_begins() -> None:
     assert (slices, check.verdict) == (3, Verdict.RIGHT)
 
 
+def test_steps_from_before_a_new_tick_size_are_right_with_the_one_before() -> None:
+    inputs = attrs.evolve(KNOWN, tick_size="0.0025")
+    before, after = (stated(make_book(), "0.500", tick_size=tick) for tick in ("0.0025", "0.005"))
+    inputs.learn("0.005")
+    check = judge(make_book(), before, inputs=inputs)
+    assert (check.verdict, check.tick_size) == (Verdict.RIGHT, "0.0025")
+    inputs.prove(check.tick_size)
+    assert inputs.tick_size == "0.005", "what was told last holds for what comes"
+    check = judge(make_book(), after, inputs=inputs)
+    assert (check.verdict, check.tick_size) == (Verdict.RIGHT, "0.005")
+    inputs.prove(check.tick_size)
+    assert judge(make_book(), before, inputs=inputs).verdict is Verdict.WRONG, "it is over"
+
+
+def test_while_the_tick_size_may_still_be_a_finer_one_nothing_is_proven_wrong() -> None:
+    inputs = attrs.evolve(KNOWN, tick_size="0.0001")
+    inputs.learn("0.001")
+    assert judge(make_book(), "0" * 40, inputs=inputs).verdict is Verdict.UNVERIFIABLE
+    inputs.prove("0.001")
+    assert judge(make_book(), "0" * 40, inputs=inputs).verdict is Verdict.WRONG
+
+
+def test_a_tick_size_that_was_never_told_is_learned_and_few_are_remembered() -> None:
+    inputs = attrs.evolve(KNOWN)
+    inputs.prove("0.001")
+    assert (inputs.tick_size, inputs.former_tick_sizes) == ("0.001", ("0.01",))
+    for tick in ("0.1", "0.2", "0.3", "0.3", "0.4"):
+        inputs.learn(tick)
+    assert (inputs.tick_size, inputs.former_tick_sizes) == ("0.4", ("0.3", "0.2", "0.1"))
+
+
 def test_the_newest_last_trade_prices_come_first_and_few_are_kept() -> None:
     prices = LastTradePrices()
     assert prices.known(MARKET) == ()
@@ -115,12 +148,12 @@ def test_the_newest_last_trade_prices_come_first_and_few_are_kept() -> None:
     assert prices.known("another") == ()
 
 
-def test_the_formula_is_doubted_when_fresh_books_of_many_markets_are_wrong_in_a_row() -> None:
+def test_the_formula_is_doubted_when_books_of_rest_of_many_markets_are_wrong_in_a_row() -> None:
     watch = FormulaWatch()
     for number in range(WRONG_BOOKS_MIN - 1):
-        watch.note_fresh(f"m{number % WRONG_MARKETS_MIN}", right=False)
+        watch.note_wrong(f"m{number % WRONG_MARKETS_MIN}")
         assert not watch.is_doubtful
-    watch.note_fresh("m0", right=False)
+    watch.note_wrong("m0")
     assert watch.is_doubtful
     watch.note_right()
     assert not watch.is_doubtful
@@ -129,5 +162,5 @@ def test_the_formula_is_doubted_when_fresh_books_of_many_markets_are_wrong_in_a_
 def test_no_number_of_wrong_books_of_few_markets_makes_the_formula_doubtful() -> None:
     watch = FormulaWatch()
     for number in range(100):
-        watch.note_fresh(f"m{number % (WRONG_MARKETS_MIN - 1)}", right=False)
+        watch.note_wrong(f"m{number % (WRONG_MARKETS_MIN - 1)}")
     assert not watch.is_doubtful
