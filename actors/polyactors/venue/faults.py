@@ -1,7 +1,17 @@
-"""The faults of the emulated exchange: their kinds, their record, and when they come.
+"""The faults of the emulated exchange: their kinds, their records, and when they come.
 
-What each one does is done where it happens: in the session (`market_channel`), or at the
-door (`exchange`).
+`Venue.fault_log` has a `FaultRecord` for each fault. A record is frozen and tells the fault's
+life as far as it has come: read the log again for what has happened since (same `id`).
+
+- `started`: when it was injected. `ended`: when it was over; None while it lasts, or lies in
+  wait for its chance (armed), which it does for `seconds` at most.
+- `struck`: when it last did something; None for one that has done nothing yet, or never did.
+- `hurt`: the tokens that lost something, got it late, twice, or in a wrong order; never those
+  that only could have. `hurt_in(session)`: those of one session. `strikes` has when, and hash.
+
+All times are `trio.current_time()`. What each kind does is done where it happens: to a
+session's frames (`distortion`), at its stream (`market_channel`), at the door and the clock
+(`exchange`), in REST's answers (`rest_faults`).
 """
 
 import math
@@ -29,6 +39,31 @@ class FaultKind(StrEnum):
     """The next first book of one token is left out of its dump; its deltas flow."""
     SLOW = "slow"
     """Bytes of a session trickle for a while, frames cut anywhere: late, complete, in order."""
+    LOST_DELTA = "lost_delta"
+    """A price_change frame is not sent."""
+    LOST_IN_GROUP = "lost_in_group"
+    """Of an engine step with several price_change frames one is not sent, never the last."""
+    LOST_GROUP = "lost_group"
+    """No price_change frame of an engine step is sent; all else that it said is."""
+    DUPLICATE = "duplicate"
+    """A price_change frame is sent twice."""
+    REORDER = "reorder"
+    """Two neighbouring price_change frames of a token change places."""
+    TOKEN_STALL = "token_stall"
+    """All of one token is lost for a while, its first books too; the other tokens' flows."""
+    MIRROR = "mirror"
+    """For a while price_change frames lack the entries of one token; all else comes."""
+    STALE_REST = "stale_rest"
+    """For a while REST answers with the books of the moment when the fault began."""
+    REST_ERROR = "rest_error"
+    """For a while REST answers 503, or not before the fault is over."""
+    UNKNOWN_FIELDS = "unknown_fields"
+    """For a while messages carry unknown fields, and unknown events come between them."""
+    OVERSIZE = "oversize"
+    """One frame that is larger than a client should take."""
+    CLOCK_SKEW = "clock_skew"
+    """For a while the exchange's clock runs ahead. It never goes back: afterwards it stands
+    still until real time has caught up, and many engine steps share a millisecond."""
 
 
 class GarbageVariant(StrEnum):
@@ -42,15 +77,38 @@ class GarbageVariant(StrEnum):
     """The next message arrives cut in half: what it said is lost."""
 
 
+class RestErrorVariant(StrEnum):
+    """Which error of REST."""
+
+    UNAVAILABLE = "503"
+    """Every answer is 503, at once."""
+    SILENT = "silent"
+    """Every answer waits for the end of the fault."""
+
+
+ARMED_SECONDS = 30.0
 DEFAULT_SECONDS: Mapping[FaultKind, float] = {
     FaultKind.RESET: 0.0,
     FaultKind.STALL: 120.0,
     FaultKind.REFUSE: 2.0,
-    FaultKind.GARBAGE: 0.0,
-    FaultKind.MISSING_BOOK: 0.0,
+    FaultKind.GARBAGE: ARMED_SECONDS,
+    FaultKind.MISSING_BOOK: ARMED_SECONDS,
     FaultKind.SLOW: 3.0,
+    FaultKind.LOST_DELTA: ARMED_SECONDS,
+    FaultKind.LOST_IN_GROUP: ARMED_SECONDS,
+    FaultKind.LOST_GROUP: ARMED_SECONDS,
+    FaultKind.DUPLICATE: ARMED_SECONDS,
+    FaultKind.REORDER: ARMED_SECONDS,
+    FaultKind.TOKEN_STALL: 60.0,
+    FaultKind.MIRROR: 30.0,
+    FaultKind.STALE_REST: 30.0,
+    FaultKind.REST_ERROR: 10.0,
+    FaultKind.UNKNOWN_FIELDS: 10.0,
+    FaultKind.OVERSIZE: 0.0,
+    FaultKind.CLOCK_SKEW: 10.0,
 }
-"""How long a fault lasts when nobody says; 0 for those that happen at once."""
+"""How long a fault lasts when nobody says, or at most lies in wait; 0 for those that happen at
+once. Of garbage only half a message lies in wait."""
 
 
 class NoTarget(PolyactorsError):  # noqa: N818 - the name is the fact
@@ -58,8 +116,23 @@ class NoTarget(PolyactorsError):  # noqa: N818 - the name is the fact
 
 
 @frozen
+class Strike:
+    """What a fault did to one token in one session: all its blows, from the first to the last."""
+
+    session: int | None
+    """None for what REST was asked for."""
+    token: str
+    first: float
+    """`trio.current_time()` of the first."""
+    last: float
+    """`trio.current_time()` of the last."""
+    hash: str
+    """The book hash that the last one's message stated; "" where none did."""
+
+
+@frozen
 class FaultRecord:
-    """One fault that was injected."""
+    """One fault that was injected, as far as its life has come; see the module."""
 
     id: int
     """Counts from 1."""
@@ -67,19 +140,31 @@ class FaultRecord:
     token: str | None
     """The token that it was aimed at, if any."""
     tokens: tuple[str, ...]
-    """The tokens whose subscribers were hit."""
+    """The tokens that it may hurt: of the sessions that it hits, or the one of its kind."""
     session: int | None
     """The session that was hit; None when it was none, or several."""
     started: float
     """`trio.current_time()` of the injection."""
     seconds: float
-    """How long it lasts from then on; 0 for one that happens at once."""
+    """How long it lasts from then on, or at most lies in wait; 0 for one that happens at once."""
     detail: str = ""
     """For people."""
+    struck: float | None = None
+    """`trio.current_time()` when it last did something; None when it has not."""
+    ended: float | None = None
+    """`trio.current_time()` when it was over: its time was up, it had struck all that it was
+    aimed at, or their sessions were gone. None while it lasts or lies in wait."""
+    strikes: tuple[Strike, ...] = ()
+    """One for each session and token that it hurt, in order of the first blow."""
 
-    def is_active(self, now_seconds: float) -> bool:
-        """Whether it still lasts at this `trio.current_time()`."""
-        return self.started <= now_seconds < self.started + self.seconds
+    @property
+    def hurt(self) -> tuple[str, ...]:
+        """The tokens that it really hurt so far, in any session."""
+        return tuple(dict.fromkeys(strike.token for strike in self.strikes))
+
+    def hurt_in(self, session: int) -> tuple[str, ...]:
+        """The tokens that it really hurt in one session."""
+        return tuple(strike.token for strike in self.strikes if strike.session == session)
 
 
 @frozen
