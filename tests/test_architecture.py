@@ -33,7 +33,7 @@ TOP = (
 )
 TREE = ("polyactors.tree", "polyactors.feed_tree")
 SERVICE = ("polyactors.service", *TREE)
-ACTORS = ("connection", "heartbeat", "parser", "books", "shard", "snapshots", "observer")
+ACTORS = ("connection", "heartbeat", "parser", "books", "shard", "snapshots", "audit", "observer")
 """Wired by the tree; discovery is the service's own."""
 
 

@@ -41,8 +41,8 @@ class RestComparison:
     def is_right(self, state: TokenBook, theirs: BookSnapshot, now: float) -> bool:
         """Take one answer about a LIVE book; False when ours is proven wrong by it."""
         group = state.group
-        if not theirs.hash or state.splice is not None:
-            return True  # nothing to compare by, or the stream has not passed our own REST book
+        if not theirs.hash:
+            return True  # nothing to compare by
         if theirs.hash == group.hash and not state.settled:
             return True  # the step is the same, and its end will be judged
         if state.settled and state.has_levels(theirs):

@@ -21,7 +21,8 @@ from polyactors.stops import deliver_soon
 from polyactors.stream import Subscription
 from polyactors.transport import Network
 from polyactors.venue.exchange import Venue
-from polyactors.venue.faults import FaultRecord, FaultSchedule
+from polyactors.venue.faults import FaultRecord
+from polyactors.venue.scheduling import FaultSchedule
 from polyactors.venue.server import Endpoints, serve_venue
 from polysupervisor import ChildSpec, Context, Shutdown, run_app
 

@@ -99,6 +99,8 @@ class Feed:
         if self.env.is_stopping:
             return  # the service ends: the last states of its books stand
         now = trio.current_time()
+        if stale is StaleReason.FEED_STALLED:
+            self.env.statistics.detect.add(now - self.last_data_seconds)
         self._tell_shard(lambda shard: shard.session_down(stale, now))
 
     def gave_up(self) -> None:

@@ -22,6 +22,7 @@ from polyactors.messages import (
     ShardMessage,
 )
 from polyactors.parser import MAILBOX_BATCHES, run_parser
+from polyactors.rest import RestClient
 from polysupervisor import (
     Address,
     Backoff,
@@ -40,8 +41,11 @@ CONTROL_KEYS_MAX = 1024
 HEARTBEAT_MESSAGES_MAX = 64
 
 
-def make_feed(feed: Feed, shard: Callable[[], Address[ShardMessage]]) -> Supervisor:
-    """The three actors of a feed; `shard` says where its books are when its parser starts."""
+def make_feed(
+    feed: Feed, shard: Callable[[], Address[ShardMessage]], rest: RestClient
+) -> Supervisor:
+    """The three actors of a feed; `shard` says where its books are when its parser starts, `rest`
+    tells its heartbeat a quiet market from a stall."""
 
     def address(child: str) -> "Address[Any]":
         return supervisor.address(child)
@@ -69,7 +73,7 @@ def make_feed(feed: Feed, shard: Callable[[], Address[ShardMessage]]) -> Supervi
     )
     heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
         id="heartbeat",
-        factory=lambda: lambda ctx: run_heartbeat(ctx, feed, address("connection")),
+        factory=lambda: lambda ctx: run_heartbeat(ctx, feed, address("connection"), rest),
         mailbox=MailboxSpec(size=HEARTBEAT_MESSAGES_MAX, keep_on_restart=False),
         shutdown=FEED_SHUTDOWN,
     )

@@ -2,7 +2,8 @@
 
 Two deadlines, because Polymarket's feed stalls silently while it answers pings
 (py-clob-client#292): the exchange must answer a PING, and market data must come. PONG is not
-data. A deadline that passes becomes an Abort for the connection, and the supervisor's ordinary
+data. When data does not come REST is asked first whether there was any (probe.py), while PINGs
+go on. A deadline that passes becomes an Abort for the connection, and the supervisor's ordinary
 rule does the rest.
 """
 
@@ -18,42 +19,106 @@ from polyactors.messages import (
     SendPing,
     SessionOpened,
 )
+from polyactors.probe import ProbeOutcome, probe
+from polyactors.rest import RestClient
 from polysupervisor import Address, Context
 
 
 async def run_heartbeat(
-    ctx: Context[HeartbeatMessage], feed: Feed, connection: Address[ControlMessage]
+    ctx: Context[HeartbeatMessage],
+    feed: Feed,
+    connection: Address[ControlMessage],
+    rest: RestClient,
 ) -> None:
     """Watch over the feed's sessions until stopped."""
-    settings = feed.env.settings
-    pulse = Pulse(
-        ping_interval_seconds=settings.ping_interval_seconds,
-        pong_deadline_seconds=settings.pong_deadline_seconds,
-        data_deadline_seconds=settings.data_deadline_seconds if feed.tokens else inf,
-    )
-    if feed.epoch is not None:  # a former incarnation died in the middle of a session
-        pulse.begin(feed.epoch, trio.current_time())
-    ctx.ready()
-    while True:
-        messages: list[HeartbeatMessage] = []
-        with trio.move_on_at(pulse.next_due(feed.last_data_seconds)):
-            messages = await ctx.inbox.receive_batch()
-        now = trio.current_time()
-        for message in messages:
-            if isinstance(message, SessionOpened):
-                pulse.begin(message.epoch, now)
-            elif message.epoch == pulse.epoch:
-                pulse.pong()
-        if pulse.epoch is None or pulse.epoch != feed.epoch:
-            pulse.end()
-            continue
-        failure = pulse.failure(feed.last_data_seconds, now)
-        if failure is not None:
-            connection.send_nowait(Abort(pulse.epoch, *failure))
-            pulse.end()
+    async with trio.open_nursery() as nursery:
+        watch = _Watch(feed, connection, rest, nursery)
+        if feed.epoch is not None:  # a former incarnation died in the middle of a session
+            watch.begin(feed.epoch)
+        ctx.ready()
+        try:
+            while True:
+                messages: list[HeartbeatMessage] = []
+                with trio.move_on_at(watch.pulse.next_due()):
+                    messages = await ctx.inbox.receive_batch()
+                for message in messages:
+                    if isinstance(message, SessionOpened):
+                        watch.begin(message.epoch)
+                    elif message.epoch == watch.pulse.epoch:
+                        watch.pulse.pong()
+                watch.beat()
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+class _Watch:
+    """One session at a time, the live one. Whatever follows it ends the watch over silence."""
+
+    def __init__(
+        self,
+        feed: Feed,
+        connection: Address[ControlMessage],
+        rest: RestClient,
+        nursery: trio.Nursery,
+    ) -> None:
+        settings = feed.env.settings
+        self.pulse = Pulse(
+            ping_interval_seconds=settings.ping_interval_seconds,
+            pong_deadline_seconds=settings.pong_deadline_seconds,
+            data_deadline_seconds=settings.data_deadline_seconds if feed.tokens else inf,
+        )
+        self._feed = feed
+        self._connection = connection
+        self._rest = rest
+        self._nursery = nursery
+        self._silence = trio.CancelScope()
+
+    def begin(self, epoch: int) -> None:
+        """Watch a new session."""
+        self._end()
+        self.pulse.begin(epoch, trio.current_time())
+        self._silence = trio.CancelScope()
+        self._nursery.start_soon(self._watch_silence, epoch, self._silence)
+
+    def beat(self) -> None:
+        """Act on what is due now."""
+        pulse, now = self.pulse, trio.current_time()
+        if pulse.epoch is None or pulse.epoch != self._feed.epoch:
+            self._end()
+        elif pulse.is_pong_overdue(now):
+            self._fail("pong_timeout", f"no PONG for {pulse.pong_deadline_seconds:g} s")
         elif pulse.is_ping_due(now):
-            connection.send_nowait(SendPing())
+            self._connection.send_nowait(SendPing())
             pulse.ping(now)
+
+    async def _watch_silence(self, epoch: int, scope: trio.CancelScope) -> None:
+        feed, pulse = self._feed, self.pulse
+        with scope:
+            while True:
+                now = trio.current_time()
+                due = pulse.data_due(feed.last_data_seconds)
+                if due > now:
+                    await trio.sleep_until(due)
+                    continue
+                silent_seconds = now - pulse.silent_since(feed.last_data_seconds)
+                finding = await probe(feed, self._rest)
+                if feed.epoch != epoch or pulse.epoch != epoch:
+                    return  # the session is over, or failed already
+                feed.env.statistics.probes[finding.outcome.value] += 1
+                if finding.outcome is ProbeOutcome.QUIET:
+                    pulse.quiet(now)
+                elif finding.outcome is ProbeOutcome.STALLED:
+                    detail = f"no market data for {silent_seconds:.3g} s, and {finding.detail}"
+                    self._fail("feed_stalled", detail)
+
+    def _fail(self, reason: str, detail: str) -> None:
+        assert self.pulse.epoch is not None
+        self._connection.send_nowait(Abort(self.pulse.epoch, reason, detail))
+        self._end()
+
+    def _end(self) -> None:
+        self.pulse.end()
+        self._silence.cancel()
 
 
 class Pulse:
@@ -66,8 +131,8 @@ class Pulse:
         pong_deadline_seconds: float,
         data_deadline_seconds: float,
     ) -> None:
+        self.pong_deadline_seconds = pong_deadline_seconds
         self._ping_interval_seconds = ping_interval_seconds
-        self._pong_deadline_seconds = pong_deadline_seconds
         self._data_deadline_seconds = data_deadline_seconds
         self.epoch: int | None = None
         """The session that is watched; None while there is none."""
@@ -75,6 +140,8 @@ class Pulse:
         self._oldest_ping_seconds = inf
         """When the oldest unanswered PING was sent."""
         self._began_seconds = inf
+        self._quiet_seconds = -inf
+        """Up to when it is proven that silence has lost nothing."""
 
     def begin(self, epoch: int, now: float) -> None:
         """Watch a new session. The first PING is due after one interval."""
@@ -82,6 +149,7 @@ class Pulse:
         self._began_seconds = now
         self._next_ping_seconds = now + self._ping_interval_seconds
         self._oldest_ping_seconds = inf
+        self._quiet_seconds = -inf
 
     def end(self) -> None:
         """Nothing is watched until the next session."""
@@ -97,27 +165,30 @@ class Pulse:
         """A PONG came. TCP keeps the order, so it vouches for everything sent before."""
         self._oldest_ping_seconds = inf
 
+    def quiet(self, asked_seconds: float) -> None:
+        """It is proven that nothing was lost up to `asked_seconds`, when REST was asked."""
+        self._quiet_seconds = max(self._quiet_seconds, asked_seconds)
+
     def is_ping_due(self, now: float) -> bool:
         """Whether the next PING should go out."""
         return now >= self._next_ping_seconds
 
-    def failure(self, last_data: float, now: float) -> tuple[str, str] | None:
-        """(reason, detail) when a deadline has passed."""
-        if now >= self._oldest_ping_seconds + self._pong_deadline_seconds:
-            return "pong_timeout", f"no PONG for {self._pong_deadline_seconds:g} s"
-        if now >= self._data_due(last_data):
-            return "feed_stalled", f"no market data for {self._data_deadline_seconds:g} s"
-        return None
+    def is_pong_overdue(self, now: float) -> bool:
+        """Whether a PING has been unanswered for too long: the session has failed."""
+        return now >= self._pong_due()
 
-    def next_due(self, last_data: float) -> float:
-        """When to look again; inf while no session is watched."""
-        if self.epoch is None:
-            return inf
-        return min(
-            self._next_ping_seconds,
-            self._oldest_ping_seconds + self._pong_deadline_seconds,
-            self._data_due(last_data),
-        )
+    def silent_since(self, last_data: float) -> float:
+        """When the session was heard last: by market data, or by its begin."""
+        return max(last_data, self._began_seconds)
 
-    def _data_due(self, last_data: float) -> float:
-        return max(last_data, self._began_seconds) + self._data_deadline_seconds
+    def data_due(self, last_data: float) -> float:
+        """When silence must be looked into; inf while no session is watched."""
+        heard = max(self.silent_since(last_data), self._quiet_seconds)
+        return heard + self._data_deadline_seconds
+
+    def next_due(self) -> float:
+        """When to see to PING and PONG again; inf while no session is watched."""
+        return min(self._next_ping_seconds, self._pong_due())
+
+    def _pong_due(self) -> float:
+        return self._oldest_ping_seconds + self.pong_deadline_seconds

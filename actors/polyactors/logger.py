@@ -6,6 +6,7 @@ a program must hear of is a warning, and one that would repeat is an `Outage`.
 """
 
 import logging
+from math import inf
 from typing import Any
 
 import structlog
@@ -33,10 +34,13 @@ log: structlog.stdlib.BoundLogger = structlog.wrap_logger(
 class Outage:
     """Something that does not answer: a warning at once, then one every REMIND_SECONDS.
 
-    `now` is in seconds on the caller's clock, always the same one.
+    `now` is in seconds on the caller's clock, always the same one. `calm_seconds`: what fails now
+    and then is one outage, not many; it ends when nothing has failed for so long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, calm_seconds: float = 0.0) -> None:
+        self._calm_seconds = calm_seconds
+        self._failed_seconds = -inf
         self._began_seconds: float | None = None
         self._warned_seconds: float | None = None
 
@@ -53,6 +57,7 @@ class Outage:
     def warn(self, now: float, what: str, **details: object) -> bool:
         """It failed, again: say so if that is due. Whether it was."""
         self.begin(now)
+        self._failed_seconds = now
         assert self._began_seconds is not None
         if self._warned_seconds is not None and now < self._warned_seconds + REMIND_SECONDS:
             return False
@@ -64,6 +69,8 @@ class Outage:
 
     def end(self, now: float, what: str, **details: object) -> None:
         """It answers: say so, to whoever has heard that it did not. Idempotent."""
+        if now < self._failed_seconds + self._calm_seconds:
+            return
         if self._began_seconds is not None:
             say = log.warning if self.is_told else log.info
             say(what, after_seconds=round(now - self._began_seconds), **details)

@@ -133,8 +133,9 @@ class Recovery:
             self.requests.append(Resync(state.token, state.why))
 
     def _note_detected(self, state: TokenBook, reason: StaleReason, now: float) -> None:
-        """Count for how long, at most, a LIVE book can have been wrong."""
+        """A LIVE book is proven wrong: say so, and count for how long it can have been, at most."""
         if reason in DESYNCS:
+            self._journal.gap(state.token, reason)  # something was lost, or we were wrong
             is_top = reason in (StaleReason.TOP_MISMATCH, StaleReason.CROSSED)
             since = state.top_right_since_seconds if is_top else state.right_since_seconds
             self._statistics.detect.add(now - since)

@@ -14,24 +14,36 @@ import trio
 
 from polyactors.config import Settings
 from polyactors.errors import RestFailed, UsageError
-from polyactors.logger import log
-from polyactors.protocol.events import BookSnapshot
+from polyactors.logger import Outage
+from polyactors.protocol.events import BookSnapshot, Unreadable
 from polyactors.protocol.rest import (
     MarketListing,
     MarketsPage,
     WireError,
     decode_book,
-    decode_books,
     decode_events,
     decode_markets_page,
+    each_book,
 )
+from polyactors.quota import Quota
 from polyactors.transport import Network, check_host
 
 BOOKS_PER_REQUEST_MAX = 250
 """POST /books: documented maximum 500, rejected by payload size around that (PROTOCOL.md 5)."""
+BOOKS_AT_ONCE_MAX = 20
+"""Books read between two checkpoints: one of 100 levels takes some 170 µs, so 3 ms together."""
+LIMIT_WINDOW_SECONDS = 10.0
+BOOKS_REQUESTS_MAX = 200
+"""POST /books in any LIMIT_WINDOW_SECONDS, all actors together; Polymarket's limit is 500. Past
+its limits it does not refuse but queues, and answers come late."""
+BOOK_REQUESTS_MAX = 300
+"""GET /book likewise; Polymarket's limit is 1,500."""
 ANSWER_BYTES_MAX = 64 * 2**20
-CONNECTIONS_MAX = 4
+CONNECTIONS_MAX = 8
+"""Snapshots, audit and discovery use one each; what is left is for the probes of the feeds."""
 MARKETS_PER_PAGE = 100
+UNREADABLE_CALM_SECONDS = 300.0
+"""One book that cannot be read is asked for again and again, among many that can."""
 
 
 def check_url(name: str, url: str) -> str:
@@ -61,13 +73,17 @@ class RestClient:
     """One HTTP client for one service. Use it in an `async with`.
 
     Every method raises RestFailed when the network, the server or the answer's shape fails,
-    and when an answer takes longer than `rest_timeout_seconds`.
+    and when an answer takes longer than `rest_timeout_seconds`. That time begins when the request
+    does: before it, a request for books may wait for its turn within the quota.
     """
 
     def __init__(self, settings: Settings, network: Network) -> None:
         self._clob_url = check_url("clob_url", settings.clob_url)
         self._gamma_url = check_url("gamma_url", settings.gamma_url)
         self._timeout_seconds = settings.rest_timeout_seconds
+        self._books_quota = Quota(BOOKS_REQUESTS_MAX, LIMIT_WINDOW_SECONDS)
+        self._book_quota = Quota(BOOK_REQUESTS_MAX, LIMIT_WINDOW_SECONDS)
+        self._unreadable = Outage(calm_seconds=UNREADABLE_CALM_SECONDS)
         self._client = httpx2.AsyncClient(
             transport=None if network.http_transport is None else network.http_transport(),
             timeout=settings.rest_timeout_seconds,
@@ -91,17 +107,31 @@ class RestClient:
     async def fetch_books(self, tokens: Sequence[str]) -> dict[str, BookSnapshot]:
         """The books of at most BOOKS_PER_REQUEST_MAX tokens; unknown tokens are left out."""
         assert len(tokens) <= BOOKS_PER_REQUEST_MAX
+        await self._books_quota.wait_turn()
         body = msgspec.json.encode([{"token_id": token} for token in tokens])
         answer = await self._request("POST", f"{self._clob_url}/books", body=body)
         if answer is None:
             raise RestFailed(f"{self._clob_url}/books: 404")
-        books, unreadable = _decoded(decode_books, answer)
+        books: dict[str, BookSnapshot] = {}
+        unreadable: list[Unreadable] = []
+        for number, book in enumerate(_decoded(each_book, answer), start=1):
+            if isinstance(book, Unreadable):
+                unreadable.append(book)
+            else:
+                books[book.token] = book
+            if number % BOOKS_AT_ONCE_MAX == 0:
+                await trio.lowlevel.checkpoint()
+        now = trio.current_time()
         if unreadable:
-            log.warning("unreadable books by REST", books=len(unreadable), why=unreadable[0].why)
-        return {book.token: book for book in books}
+            what = "unreadable books by REST"
+            self._unreadable.warn(now, what, books=len(unreadable), why=unreadable[0].why)
+        else:
+            self._unreadable.end(now, "the books by REST are readable again")
+        return books
 
     async def fetch_book(self, token: str) -> BookSnapshot | None:
         """The book of one token; None when the exchange does not know it (404)."""
+        await self._book_quota.wait_turn()
         answer = await self._request("GET", f"{self._clob_url}/book", {"token_id": token})
         if answer is None:
             return None

@@ -37,7 +37,7 @@ from polyactors.stops import deliver_soon, until_signal
 from polyactors.terminal.display import Display
 from polyactors.terminal.lines import clock
 from polyactors.terminal.pipes import complain, say
-from polyactors.terminal.screen import messages, states_text
+from polyactors.terminal.screen import Verified, messages, states_text
 from polyactors.terminal.text import count, duration, printable, short_token
 from polyactors.transport import Target
 from polysupervisor import ChildSpec, run_app
@@ -190,7 +190,8 @@ def finish(code: int, service: Service, outputs: Outputs, display: Display) -> i
         display.say(
             f"stopped after {duration(seconds)}: books {states_text(service.states())}; "
             f"{count(messages(statistics), 'message')}; "
-            f"{count(statistics.restarts.total(), 'restart')}"
+            f"{count(statistics.restarts.total(), 'restart')}; "
+            f"{Verified.of(statistics).text}"
         )
     return code
 
@@ -241,12 +242,14 @@ async def serve(values: Mapping[str, Any]) -> None:
     Raises UsageError when a port cannot be had.
     """
     from polyactors.venue import FaultRecord, FaultSchedule, ListenFailed, Venue, serve_venue
+    from polyactors.venue.faults import ARMED_KINDS
 
     def say_fault(record: FaultRecord) -> None:
         target = f" on {short_token(record.token)}" if record.token else ""
         if record.session is not None:
             target += f" in session {record.session}"
-        lasts = f" for {record.seconds:g} s" if record.seconds else ""
+        waits = "within" if record.kind in ARMED_KINDS else "for"
+        lasts = f" {waits} {record.seconds:g} s" if record.seconds else ""
         complain(f"{clock(time.time_ns())} fault {record.id}: {record.kind}{target}{lasts}")
 
     venue = Venue(

@@ -50,6 +50,7 @@ class BookShard:
         whatever appears, `hash_every_group` spends what that costs, and `quiet_seconds` may be
         inf where the clock says nothing about the stream."""
         self._feed = feed
+        self._env = feed.env
         self._statistics = feed.env.statistics
         self._send = send
         self._adopt_any_token = adopt_any_token
@@ -145,15 +146,24 @@ class BookShard:
             state = self.books.get(theirs.token)
             if state is None:
                 continue
-            # What the WebSocket never says; it holds for any book of the token.
-            state.inputs.learn(None, theirs.min_order_size, theirs.neg_risk)
+            # What the WebSocket never says; it holds for any book of the token. The tick it does
+            # say, and REST may be behind it.
+            tick_size = theirs.tick_size if state.inputs.tick_size is None else None
+            state.inputs.learn(tick_size, theirs.min_order_size, theirs.neg_risk)
+            if not self._env.last_trade_prices.known(state.market):
+                self._checks.learn_price(state.market, theirs.last_trade_price)
             is_live = self._feed.trust[state.token].state is TrustState.LIVE
             if is_live and not self._comparison.is_right(state, theirs, now):
                 self._resync(state, StaleReason.AUDIT_MISMATCH, now)
         for token in answer.unknown:
             state = self.books.get(token)
-            if state is not None and self._feed.trust[token].state is TrustState.LIVE:
+            if state is None or self._feed.trust[token].state is not TrustState.LIVE:
+                continue
+            # REST can be behind for a new market: a stream that speaks is the better witness.
+            said = (state.changes, state.group.hash)
+            if state.said_when_unknown == said:
                 self._unknown(state, now)
+            state.said_when_unknown = said
 
     def on_time(self, now: float) -> None:
         """Act on every due time that has come; without a session nothing is due."""
@@ -196,7 +206,7 @@ class BookShard:
         """Hand out the events and requests that have gathered, in order."""
         events = self._journal.take()
         if events:
-            self._feed.env.hub.publish(events)
+            self._env.hub.publish(events)
         if self._recovery.requests:
             requests, self._recovery.requests = self._recovery.requests, []
             for request in requests:
@@ -279,7 +289,11 @@ class BookShard:
         wrong = self._end_group(state, now) if state.group.is_open else None
         # Before the stream has passed a REST book, its own books may be older than that.
         # And the first book of a subscription (it states the tick size) follows no trade.
-        if state.splice is not None or state.expects_book or event.tick_size is not None:
+        splice = state.splice
+        may_be_older = splice is not None and (
+            splice.held > 0 or event.timestamp_ms <= splice.timestamp_ms
+        )
+        if may_be_older or state.expects_book or event.tick_size is not None:
             return False
         is_ours = state.has_levels(event)
         if not is_ours:

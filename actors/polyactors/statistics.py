@@ -67,12 +67,19 @@ class Statistics:
     snapshots_hash_unverifiable: int = 0
     desyncs_by_reason: Counter[str] = Factory(Counter[str])
     """Books proven wrong."""
+    audits: int = 0
+    """Books that REST gave to be compared."""
+    audits_lost: int = 0
+    """Of them, those that a shard was too far behind to take."""
+    audit_requests_failed: int = 0
     audits_ok: int = 0
     """Books that REST confirmed."""
     audits_behind: int = 0
     """Answers of REST that were older than the local book: they prove nothing."""
     audits_suspect: int = 0
     """Answers of REST that the stream had not said, or not yet: asked again."""
+    probes: Counter[str] = Factory(Counter[str])
+    """Of silent feeds, by what they found: quiet, alive, stalled."""
     hash_checks: int = 0
     """Books hashed to compare, whatever came of it."""
     hash_cpu_seconds: float = 0.0
@@ -130,9 +137,13 @@ class Statistics:
             "snapshots_hash_unverifiable": self.snapshots_hash_unverifiable,
             "desyncs": self.desyncs,
             "desyncs_by_reason": dict(self.desyncs_by_reason),
+            "audits": self.audits,
+            "audits_lost": self.audits_lost,
+            "audit_requests_failed": self.audit_requests_failed,
             "audits_ok": self.audits_ok,
             "audits_behind": self.audits_behind,
             "audits_suspect": self.audits_suspect,
+            "probes": dict(self.probes),
             "hash_checks": self.hash_checks,
             "hash_cpu_seconds": round(self.hash_cpu_seconds, 3),
             "detect_seconds": self.detect.summary(),

@@ -37,7 +37,8 @@ class TokenBook:
         "attempts", "book", "buffer", "changes", "due_seconds", "dumps_state_tick_size",
         "expects_book", "generation", "group", "hash_is_due", "inputs", "last_cause",
         "live_since_seconds", "market", "next_tick_size", "recent_hashes", "right_since_seconds",
-        "splice", "step", "token", "top_right_since_seconds", "why", "wrong_books",
+        "said_when_unknown", "splice", "step", "token", "top_right_since_seconds", "why",
+        "wrong_books",
     )  # fmt: skip
 
     def __init__(self, token: str, market: str = "", inputs: HashInputs | None = None) -> None:
@@ -60,6 +61,8 @@ class TokenBook:
         self.live_since_seconds = 0.0
         self.changes = 0
         """Changes that the stream brought, applied or not."""
+        self.said_when_unknown: tuple[int, str] | None = None
+        """What the stream had said when the audit heard last that REST knows no such token."""
         self.expects_book = False
         """A subscription of ours asked for the next `book`: it need not equal the local one."""
         self.wrong_books = 0

@@ -10,6 +10,7 @@ root                      ONE_FOR_ONE
 │ ├ feeds                 dynamic, limits per child; each feed-k REST_FOR_ONE:
 │ │ └ feed-k              connection → heartbeat → parser (feed_tree.py)
 │ ├ snapshots             REST books for what the WebSocket never delivered
+│ ├ audit                 every LIVE book held against REST's, round after round
 │ └ discovery             only when Gamma must still be asked
 └ …                       the caller's last child (the terminal): first to stop
 """
@@ -20,6 +21,7 @@ from typing import Any
 
 import trio
 
+from polyactors.audit import run_audit
 from polyactors.books import MAILBOX_BATCHES, run_shard
 from polyactors.config import (
     DISCOVERY_SECONDS_MAX,
@@ -31,6 +33,7 @@ from polyactors.errors import RestFailed
 from polyactors.events import FeedDown, FeedUp
 from polyactors.feed import Feed
 from polyactors.feed_tree import FEED_SHUTDOWN, make_feed
+from polyactors.logger import Outage
 from polyactors.messages import AuditAgain, FetchBook, ShardMessage
 from polyactors.observer import LOOKOUT_EVENTS_MAX, Outages, run_lookout, run_observer
 from polyactors.rest import RestClient
@@ -55,6 +58,9 @@ from polysupervisor import (
 
 RUNTIME_EVENTS_MAX = 4096
 SNAPSHOT_QUESTIONS_MAX = 100_000
+AUDIT_QUESTIONS_MAX = 100_000
+REST_CALM_SECONDS = 30.0
+"""Without a failed request for so long, an outage of REST is over."""
 AT_ONCE = Shutdown(grace=0.0)
 MAY_GIVE_UP = Intensity(5, 60.0, scope="child", on_exhausted="give_up")
 
@@ -83,6 +89,8 @@ class Tree:
         self._feeds_supervisor: Supervisor | None = None
         self._snapshots: Address[FetchBook] | None = None
         self._audit: Address[AuditAgain] | None = None
+        self._snapshots_outage = Outage(calm_seconds=REST_CALM_SECONDS)
+        self._audit_outage = Outage(calm_seconds=REST_CALM_SECONDS)
         self._shards: dict[str, Address[ShardMessage]] = {}
         """By feed."""
         self._growing = trio.Lock()
@@ -148,11 +156,28 @@ class Tree:
             ChildSpec(id="feeds", factory=self._make_feeds, shutdown=Shutdown(grace=15.0)),
             ChildSpec[FetchBook](
                 id="snapshots",
-                factory=lambda: lambda ctx: run_snapshots(ctx, self._rest, self._shards),
+                factory=lambda: (
+                    lambda ctx: run_snapshots(ctx, self._rest, self._shards, self._snapshots_outage)
+                ),
                 mailbox=MailboxSpec(
                     size=SNAPSHOT_QUESTIONS_MAX,
                     overflow=Overflow.COALESCE,
                     key=lambda ask: (ask.feed, ask.token),
+                ),
+                backoff=Backoff(),
+                shutdown=AT_ONCE,
+            ),
+            ChildSpec[AuditAgain](
+                id="audit",
+                factory=lambda: (
+                    lambda ctx: run_audit(
+                        ctx, self._env, self._rest, self._feeds, self._shards, self._audit_outage
+                    )
+                ),
+                mailbox=MailboxSpec(
+                    size=AUDIT_QUESTIONS_MAX,
+                    overflow=Overflow.COALESCE,
+                    key=lambda again: (again.feed, again.token),
                 ),
                 backoff=Backoff(),
                 shutdown=AT_ONCE,
@@ -174,6 +199,7 @@ class Tree:
             "core", children, strategy=Strategy.REST_FOR_ONE, intensity=Intensity(3, 120.0)
         )
         self._snapshots = core.address("snapshots")
+        self._audit = core.address("audit")
         return core
 
     def _make_books(self) -> Supervisor:
@@ -211,7 +237,7 @@ class Tree:
         # rarely, and the rest of the service goes on.
         return ChildSpec(
             id=feed.id,
-            factory=lambda: make_feed(feed, lambda: self._shards[feed.id]),
+            factory=lambda: make_feed(feed, lambda: self._shards[feed.id], self._rest),
             backoff=Backoff(
                 min=FEED_GAVE_UP_RETRY_SECONDS,
                 max=FEED_GAVE_UP_RETRY_SECONDS_MAX,

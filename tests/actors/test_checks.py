@@ -420,7 +420,14 @@ def test_a_step_that_the_stream_passes_by_hurries_the_hash(bench: HashBench) -> 
 
 
 def test_a_book_that_rest_does_not_know_any_more_is_stale(bench: HashBench) -> None:
-    live(bench, Truth())
+    truth = Truth()
+    live(bench, truth)
+    for size in ("1", "2", "3"):  # a stream that speaks is the better witness
+        audit(bench, unknown=(YES,))
+        bench.feed_in(truth.step(("0.35", size)))
+    assert bench.state() == LIVE
+    audit(bench, unknown=(YES,))
+    assert bench.state() == LIVE
     audit(bench, unknown=(YES,))
     assert bench.state() == (TrustState.STALE, StaleReason.UNKNOWN_TOKEN)
 

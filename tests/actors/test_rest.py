@@ -3,17 +3,29 @@
 import gzip
 import json
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import httpx2
 import pytest
 import trio
+import trio.testing
 from attrs import evolve
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.actors.scripted_server import NO, SETTINGS, YES, Books, Rest
 
 from polyactors.errors import RestFailed, UsageError
-from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient, check_url
+from polyactors.quota import Quota
+from polyactors.rest import (
+    BOOK_REQUESTS_MAX,
+    BOOKS_AT_ONCE_MAX,
+    BOOKS_PER_REQUEST_MAX,
+    BOOKS_REQUESTS_MAX,
+    RestClient,
+    check_url,
+)
 from polyactors.transport import Network
 
 BOOKS = Books((YES, NO))
@@ -142,6 +154,103 @@ async def test_one_bad_book_does_not_lose_the_others_and_is_said(
     async with client(says(200, body)) as rest:
         assert list(await rest.fetch_books([YES, NO])) == [YES]
     assert caplog.messages == ["unreadable books by REST books=2 why='has no market'"]
+
+
+async def test_a_book_that_can_never_be_read_is_said_once(
+    caplog: pytest.LogCaptureFixture, autojump_clock: object
+) -> None:
+    bodies = [[{"asset_id": NO}], [BOOKS.rest_book(YES)]] * 50
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json=bodies.pop())
+
+    async with client(handler) as rest:
+        while bodies:
+            await rest.fetch_books([YES])
+            await trio.sleep(1.0)
+    assert len(caplog.messages) == 1
+
+
+async def test_reading_a_large_answer_lets_others_work_in_between() -> None:
+    books = [BOOKS.rest_book(YES) | {"asset_id": str(n)} for n in range(BOOKS_PER_REQUEST_MAX)]
+    turns = 0
+    answered = 0
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        nonlocal answered
+        answered = turns
+        return httpx2.Response(200, json=books)
+
+    async with client(handler) as rest, trio.open_nursery() as nursery:
+
+        async def work() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(work)
+        found = await rest.fetch_books([str(n) for n in range(BOOKS_PER_REQUEST_MAX)])
+        assert len(found) == BOOKS_PER_REQUEST_MAX
+        assert turns - answered >= BOOKS_PER_REQUEST_MAX // BOOKS_AT_ONCE_MAX - 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_requests_for_books_keep_to_their_quota_however_many_ask(
+    autojump_clock: object,
+) -> None:
+    times: dict[str, list[float]] = {"POST": [], "GET": []}
+
+    async def handler(request: httpx2.Request) -> httpx2.Response:
+        times[request.method].append(trio.current_time())
+        book = BOOKS.rest_book(YES)
+        return httpx2.Response(200, json=[book] if request.method == "POST" else book)
+
+    async with client(handler) as rest, trio.open_nursery() as nursery:
+        for _ in range(2 * BOOKS_REQUESTS_MAX + 1):
+            nursery.start_soon(rest.fetch_books, [YES])
+        for _ in range(BOOK_REQUESTS_MAX + 1):
+            nursery.start_soon(rest.fetch_book, YES)
+    at = Counter(times["POST"])
+    assert at == {0.0: BOOKS_REQUESTS_MAX, 10.0: BOOKS_REQUESTS_MAX, 20.0: 1}
+    assert Counter(times["GET"]) == {0.0: BOOK_REQUESTS_MAX, 10.0: 1}
+
+
+async def test_one_that_gives_up_its_turn_takes_nobody_elses(autojump_clock: object) -> None:
+    quota = Quota(2, 10.0)
+    turns: list[tuple[str, float]] = []
+
+    async def take(name: str, patience_seconds: float) -> None:
+        with trio.move_on_after(patience_seconds):
+            await quota.wait_turn()
+            turns.append((name, trio.current_time()))
+
+    async with trio.open_nursery() as nursery:
+        for number, (name, patience_seconds) in enumerate(
+            [("a", 99.0), ("b", 99.0), ("impatient", 5.0), ("c", 99.0), ("d", 99.0), ("e", 99.0)]
+        ):
+            nursery.start_soon(take, name, patience_seconds)
+            await trio.sleep(0.1 * (number == 0))
+    assert [at for _, at in sorted(turns, key=lambda turn: turn[1])] == pytest.approx(
+        [0.0, 0.1, 10.0, 10.1, 20.0]
+    )
+    assert "impatient" not in dict(turns)
+
+
+@given(st.lists(st.floats(0.0, 5.0), max_size=40), st.integers(1, 5))
+def test_no_window_ever_holds_more_than_the_quota(waits: list[float], count_max: int) -> None:
+    turns: list[float] = []
+
+    async def main() -> None:
+        quota = Quota(count_max, 10.0)
+        for wait_seconds in waits:
+            await trio.sleep(wait_seconds)
+            await quota.wait_turn()
+            turns.append(trio.current_time())
+
+    trio.run(main, clock=trio.testing.MockClock(autojump_threshold=0.0))
+    for first, beyond in zip(turns, turns[count_max:], strict=False):
+        assert beyond - first >= 10.0 - 1e-9
 
 
 async def test_no_more_tokens_are_asked_for_than_a_request_takes() -> None:

@@ -136,7 +136,7 @@ async def test_a_book_is_not_settled_until_its_hash_group_has_been_quiet(
             if {event.kind for event in said} <= {"price_change", "best_bid_ask"}:
                 break
             await trio.sleep(1.0)
-        (token, _), *_ = next(event.parts for event in said if event.kind == "price_change")
+        token = next(event.tokens[0] for event in said if event.kind == "price_change")
         await trio.sleep(0.01)
         assert not service.book(token).settled
         await trio.sleep(0.3)
@@ -778,6 +778,7 @@ async def test_what_is_started_last_is_stopped_first(
         "root/core/feeds/feed-0/heartbeat",
         "root/core/feeds/feed-0/parser",
         "root/core/snapshots",
+        "root/core/audit",
         "root/terminal",
     ]
     assert [path for path in started if path in expected] == expected

@@ -8,12 +8,14 @@ from typing import Any
 import httpx2
 import pytest
 import trio
-from tests.actors.running import LIVE, Answer, Play, Run
+from tests.actors.running import LIVE, Answer, Play, Run, is_audit
 from tests.actors.scripted_server import NO, YES, Act, Books, Visit, serve
 
+from polyactors import books as books_actor
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import ActorRestarted, BookUpdated
-from polyactors.snapshots import SINGLE_REQUESTS_MAX
+from polyactors.feed import Feed
+from polyactors.snapshots import ANSWER_SECONDS_MAX, SINGLE_REQUESTS_MAX
 
 NEVER_DELIVERED = [
     (TrustState.SYNCING, None),
@@ -23,19 +25,24 @@ NEVER_DELIVERED = [
 
 
 class ScriptedRest:
-    """A REST side that gives one answer after the other, and good ones after those."""
+    """A REST side that gives one answer after the other, and good ones after those.
+
+    The audit, which asks about all that is LIVE, is told the truth beside that.
+    """
 
     def __init__(self, *answers: Answer, unknown: tuple[str, ...] = ()) -> None:
         self.requests: list[tuple[float, str, list[str]]] = []
         """(time, path, tokens)"""
         self._answers = list(answers)
-        self._unknown = unknown
+        self.unknown = unknown
 
     async def __call__(self, request: httpx2.Request, books: Books) -> httpx2.Response:
+        if is_audit():
+            return await good(request, books, self.unknown)
         self.requests.append((trio.current_time(), request.url.path, asked(request)))
         if self._answers:
             return await self._answers.pop(0)(request, books)
-        return await good(request, books, self._unknown)
+        return await good(request, books, self.unknown)
 
 
 def asked(request: httpx2.Request) -> list[str]:
@@ -309,6 +316,7 @@ async def test_a_token_that_rest_does_not_know_is_stale_and_rarely_asked_for_aga
         unknown = (TrustState.STALE, StaleReason.UNKNOWN_TOKEN)
         assert run.path_of(NO)[: len(NEVER_DELIVERED) + 1] == [*NEVER_DELIVERED, unknown]
         assert run.path_of(YES) == LIVE
+        rest.unknown = ()  # which the audit would hear as well
         await trio.sleep(20)  # a book is the better witness
         assert run.state(NO) is TrustState.LIVE
         await run.check_books()
@@ -421,3 +429,66 @@ async def test_a_rest_side_is_never_asked_for_what_the_stream_delivers(
         await trio.sleep(120)
         await run.check_books()
     assert rest.requests == []
+
+
+async def test_a_storm_of_thousands_of_tokens_keeps_to_the_limits_and_is_over_soon(
+    play: Play, autojump_clock: object
+) -> None:
+    """Half of all books never come, all are audited, and then every feed falls silent."""
+    tokens = [str(number) for number in range(1, 5001)]
+    withheld = tokens[::2]
+    requests: dict[str, list[float]] = {"/books": [], "/book": []}
+
+    async def rest(request: httpx2.Request, books: Books) -> httpx2.Response:
+        requests[request.url.path].append(trio.current_time())
+        await trio.sleep(0.05)
+        return await good(request, books, unknown=tuple(tokens[:20]))
+
+    act = serve(withheld=withheld, tick_seconds=None)
+    async with play(act, tokens=tokens, rest=rest, first_book_deadline_seconds=5.0) as run:
+        # From the last redrive on: REST is asked about 2,500 books.
+        await run.until(lambda: run.service.states()["LIVE"] >= 4980, seconds=60.0)
+        assert trio.current_time() < 40.0
+        await trio.sleep(90.0)  # audits in their second round, and three probes of each feed
+        assert run.downs == []
+        assert run.service.statistics.probes["quiet"] >= 2 * 25
+        assert run.service.statistics.audits >= 3 * 4980
+        assert run.service.states()["LIVE"] == 4980
+    assert busiest(requests["/books"]) <= 250, "half of Polymarket's limit"
+    assert busiest(requests["/book"]) <= 300, "a fifth of Polymarket's limit"
+
+
+def busiest(times: list[float]) -> int:
+    """The most requests in any 10 s."""
+    return max(sum(start <= at < start + 10.0 for at in times) for start in times)
+
+
+async def test_an_outage_of_rest_is_told_once_and_so_is_its_end(
+    play: Play, autojump_clock: object, caplog: pytest.LogCaptureFixture
+) -> None:
+    rest = ScriptedRest(*[says(503, b"")] * 8)
+    async with play(serve(withheld=[NO]), rest=rest) as run:
+        await run.until(lambda: run.state(NO) is TrustState.LIVE, seconds=1000.0)
+        assert len(rest.requests) == 9
+        told = [message for message in caplog.messages if "no snapshots by REST" in message]
+        assert 1 <= len(told) <= 1 + trio.current_time() / 300.0
+        assert "HTTP 503" in told[0]
+
+
+async def test_a_shard_that_takes_nothing_does_not_hold_up_the_answers_of_others(
+    play: Play, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("polyactors.tree.MAILBOX_BATCHES", 1)
+    next_batches = books_actor._next_batches  # pyright: ignore[reportPrivateUsage]
+
+    async def stuck(ctx: Any, feed: Feed, shard: Any) -> Any:
+        if feed.id == "feed-0" and trio.current_time() > 15.0:
+            await trio.sleep_forever()
+        return await next_batches(ctx, feed, shard)
+
+    monkeypatch.setattr(books_actor, "_next_batches", stuck)
+    act = serve(withheld=[YES, NO], tick_seconds=0.5)
+    async with play(act, rest=ScriptedRest(late(0.1)), tokens_per_connection=1) as run:
+        await run.until(lambda: run.state(NO) is TrustState.LIVE, seconds=60.0)
+        assert trio.current_time() < 20.5 + ANSWER_SECONDS_MAX
+        await run.stop(cancelled=True)

@@ -4,6 +4,7 @@ Every function takes the body of a 200 and raises `WireError`, one sentence, whe
 was asked for. In a list, one bad element never loses the others.
 """
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 from polyactors.protocol._json import (
@@ -31,6 +32,7 @@ __all__ = [
     "decode_events",
     "decode_markets_page",
     "decode_tick_size",
+    "each_book",
 ]
 
 END_CURSOR = "LTE="
@@ -58,12 +60,29 @@ def decode_books(body: bytes) -> tuple[list[BookSnapshot], list[Unreadable]]:
     """
     books: list[BookSnapshot] = []
     unreadable: list[Unreadable] = []
-    for element in _array(decode_unambiguous_json(body), "books"):
-        try:
-            books.append(_structure(element, BookSnapshot))
-        except WireError as error:
-            unreadable.append(_unreadable(error, element))
+    for book in each_book(body):
+        if isinstance(book, Unreadable):
+            unreadable.append(book)
+        else:
+            books.append(book)
     return books, unreadable
+
+
+def each_book(body: bytes) -> Iterator[BookSnapshot | Unreadable]:
+    """What `decode_books` gives, in the answer's order and one at a time: most of the work is done
+    as the iterator advances, so that who must not be long can pause between.
+
+    Raises:
+        WireError: the body is no JSON array; at once, not when the iterator advances.
+    """
+    return map(_book_or_unreadable, _array(decode_unambiguous_json(body), "books"))
+
+
+def _book_or_unreadable(element: object) -> BookSnapshot | Unreadable:
+    try:
+        return _structure(element, BookSnapshot)
+    except WireError as error:
+        return _unreadable(error, element)
 
 
 def decode_tick_size(body: bytes) -> str:

@@ -18,11 +18,11 @@ from polyactors.book.orderbook import Level
 from polyactors.book.trust import TrustState
 from polyactors.terminal.lines import clock
 from polyactors.terminal.news import News, Tone
-from polyactors.terminal.screen import Row, Screen, feeds_text
+from polyactors.terminal.screen import Row, Screen, Verified, feeds_text
 from polyactors.terminal.text import age, count, duration
 
 HINT = "Ctrl-C stops"
-HEADER_LINES = 2
+HEADER_LINES = 3
 TABLE_HEADER_LINES = 2
 """A blank line and the column titles."""
 FOOT_LINES = 2
@@ -34,7 +34,7 @@ NEWS_WRAP_FROM = 40
 """Columns from which on long news take several lines; below that they are cut."""
 GAP = "  "
 """Between two columns."""
-WIDE_FROM = 84
+REASON_FROM = 70
 """Columns from which on a STALE book's reason stands in its row."""
 
 Part = tuple[str, str]
@@ -87,7 +87,7 @@ def rows_max(height: int) -> int:
 
 def draw(screen: Screen, width: int, height: int) -> Picture:
     """`height` lines, the last of them the hint; nothing is wider than `width` cells."""
-    lines: list[list[Part]] = [_header(screen), _feeds(screen)]
+    lines: list[list[Part]] = [_header(screen), _feeds(screen), _verified(screen.verified)]
     if screen.rows:
         lines += [[], *_table(screen.rows, width)]
     if screen.hidden:
@@ -141,6 +141,15 @@ def _feeds(screen: Screen) -> list[Part]:
     return [*parts, (" feeds ", "dim"), (feeds_text(screen), style)]
 
 
+def _verified(verified: Verified) -> list[Part]:
+    return [
+        ("verified ", "dim"),
+        (verified.groups_text, ""),
+        (f"   {verified.desyncs_text}", "red" if verified.desyncs else ""),
+        (f"   {verified.unverifiable_text}", "dim"),
+    ]
+
+
 def _news(item: News, width: int) -> list[list[Part]]:
     """Its lines: what to do about a failure often stands at the end of a long sentence."""
     stamp = clock(item.time_ns) + " "
@@ -156,7 +165,7 @@ def _news(item: News, width: int) -> list[list[Part]]:
 
 def _table(rows: Iterable[Row], width: int) -> list[list[Part]]:
     columns = [column for column in _COLUMNS if width >= column.from_width]
-    columns.append(_STATE_AND_REASON if width >= WIDE_FROM else _STATE)
+    columns.append(_STATE_AND_REASON if width >= REASON_FROM else _STATE)
     fixed = sum(column.width + len(GAP) for column in columns) - len(GAP)
     left = max(width - fixed, 0)
 
@@ -246,13 +255,13 @@ def _state_and_reason(row: Row) -> Part:
 _COLUMNS = (
     _Column("TOKEN", 0, 0, _name, is_left=True),
     _Column("FEED", 8, 130, _feed, is_left=True),
-    _Column("SIZE", 7, 96, _bid_size),
+    _Column("SIZE", 7, 104, _bid_size),
     _Column("BID", 6, 0, _bid),
     _Column("ASK", 6, 0, _ask),
-    _Column("SIZE", 7, 96, _ask_size),
-    _Column("SPREAD", 6, 72, _spread),
-    _Column("LEVELS", 7, 84, _levels),
+    _Column("SIZE", 7, 104, _ask_size),
+    _Column("SPREAD", 6, 78, _spread),
+    _Column("LEVELS", 7, 88, _levels),
     _Column("AGE", 5, 50, _age),
 )
 _STATE = _Column("STATE", 7, 0, _state, is_left=True)
-_STATE_AND_REASON = _Column("STATE", 21, WIDE_FROM, _state_and_reason, is_left=True)
+_STATE_AND_REASON = _Column("STATE", 21, REASON_FROM, _state_and_reason, is_left=True)

@@ -26,7 +26,8 @@ def status_line(screen: Screen, time_ns: int) -> str:
     return (
         f"{clock(time_ns)} status: feeds {feeds_text(screen)}; "
         f"books {states_text(screen.states)}; {screen.messages_per_second:,.1f} messages/s; "
-        f"{count(screen.restarts, 'restart')}\n"
+        f"{count(screen.restarts, 'restart')}; "
+        f"{screen.verified.text}\n"
     )
 
 

@@ -15,7 +15,7 @@ from polyactors.service import FeedStatus, Service
 from polyactors.statistics import Statistics
 from polyactors.stream import Subscription
 from polyactors.terminal.news import News, Tone, condense, token_name
-from polyactors.terminal.text import printable
+from polyactors.terminal.text import count, printable
 
 NEWS_KEPT_MAX = 100
 RATE_WINDOW_SECONDS = 3.0
@@ -23,6 +23,9 @@ RATE_WINDOW_SECONDS = 3.0
 RANK_SECONDS = 2.0
 """How often the busiest tokens are chosen anew, so that rows do not jump about."""
 SUBSCRIPTION_EVENTS_MAX = 16_384
+
+Top = tuple[Level | None, Level | None, Decimal | None]
+"""Best bid, best ask, spread."""
 
 
 @frozen(kw_only=True)
@@ -44,6 +47,53 @@ class Row:
     """Since the last update; None before the first one."""
 
 
+@frozen
+class Verified:
+    """What was checked so far against the exchange's own figures, and what was found wrong."""
+
+    by_top: int
+    """Hash groups whose best prices were the stated ones."""
+    by_hash: int
+    """Hash groups whose book hashed to the stated hash."""
+    unverifiable: int
+    """Hash groups whose hash hangs on what is not known."""
+    desyncs: Mapping[str, int]
+    """Books proven wrong, by reason."""
+
+    @classmethod
+    def of(cls, statistics: Statistics) -> "Verified":
+        """How things stand."""
+        return cls(
+            statistics.groups_top_ok,
+            statistics.groups_hash_ok,
+            statistics.groups_hash_unverifiable,
+            dict(statistics.desyncs_by_reason),
+        )
+
+    @property
+    def groups_text(self) -> str:
+        """`812 groups by top, 96 by hash`."""
+        return f"{count(self.by_top, 'group')} by top, {self.by_hash:,} by hash"
+
+    @property
+    def desyncs_text(self) -> str:
+        """`0 desyncs`, or `3 desyncs (2 top_mismatch, 1 crossed)`, the most frequent first."""
+        told = count(sum(self.desyncs.values()), "desync")
+        reasons = ", ".join(f"{n:,} {reason}" for reason, n in Counter(self.desyncs).most_common())
+        return f"{told} ({reasons})" if reasons else told
+
+    @property
+    def unverifiable_text(self) -> str:
+        """`48 unverifiable`; empty when there are none."""
+        return f"{self.unverifiable:,} unverifiable" if self.unverifiable else ""
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        parts = (self.groups_text, self.desyncs_text, self.unverifiable_text)
+        return "verified " + "; ".join(part for part in parts if part)
+
+
 @frozen(kw_only=True)
 class Screen:
     """All that a terminal shows at one moment."""
@@ -55,6 +105,7 @@ class Screen:
     """Number of tokens by trust state."""
     restarts: int
     messages_per_second: float
+    verified: Verified
     rows: tuple[Row, ...]
     news: tuple[News, ...]
     """Oldest first."""
@@ -103,6 +154,8 @@ class Watch:
     started_seconds: float = Factory(trio.current_time)
     news: deque[News] = Factory(lambda: deque[News](maxlen=NEWS_KEPT_MAX))
     _activity: dict[str, _Activity] = Factory(dict[str, _Activity])
+    _tops: dict[str, Top] = Factory(dict[str, Top])
+    """By token that was shown: its best prices when it had some last."""
     _ranked_seconds: float = 0.0
     _messages: deque[tuple[float, int]] = Factory(deque[tuple[float, int]])
 
@@ -136,6 +189,7 @@ class Watch:
             states=self.service.states(),
             restarts=statistics.restarts.total(),
             messages_per_second=self._rate(now, messages(statistics)),
+            verified=Verified.of(statistics),
             rows=tuple(self._row(token) for token in self._pick(now, rows_max)),
             news=tuple(self.news),
         )
@@ -173,20 +227,29 @@ class Watch:
     def _row(self, token: str) -> Row:
         reading: BookReading = self.service.book(token, allow_stale=True)
         activity = self._activity.get(token)
+        best_bid, best_ask, spread = self._top(token, reading)
         return Row(
             name=printable(token_name(token, self.names)),
             feed=self.service.feed_id(token) or "",
             state=reading.state,
             reason=reading.reason,
-            best_bid=reading.best_bid,
-            best_ask=reading.best_ask,
-            spread=reading.spread,
+            best_bid=best_bid,
+            best_ask=best_ask,
+            spread=spread,
             bids=reading.bid_count,
             asks=reading.ask_count,
             age_seconds=None
             if activity is None
             else (self.clock_ns() - activity.last_update_ns) / 1e9,
         )
+
+    def _top(self, token: str, reading: BookReading) -> Top:
+        # In the middle of an engine step a book may look crossed, and then it has no top. What
+        # it was a few milliseconds before is of use to a person; a blank would flicker.
+        is_half_told = not reading.settled and reading.is_crossed
+        if not is_half_told or token not in self._tops:
+            self._tops[token] = reading.best_bid, reading.best_ask, reading.spread
+        return self._tops[token]
 
 
 def messages(statistics: Statistics) -> int:

@@ -8,12 +8,13 @@ from polyactors.venue.exchange import Venue
 from polyactors.venue.faults import (
     FaultKind,
     FaultRecord,
-    FaultSchedule,
     GarbageVariant,
     NoTarget,
-    ScheduledFault,
+    RestErrorVariant,
+    Strike,
 )
 from polyactors.venue.listing import Listing
+from polyactors.venue.scheduling import FaultSchedule, ScheduledFault
 from polyactors.venue.server import Endpoints, ListenFailed, serve_venue
 
 __all__ = [
@@ -25,7 +26,9 @@ __all__ = [
     "ListenFailed",
     "Listing",
     "NoTarget",
+    "RestErrorVariant",
     "ScheduledFault",
+    "Strike",
     "Venue",
     "serve_venue",
 ]

@@ -7,21 +7,25 @@ connected; only timestamps, and what is hashed from them, come from the clock.
 
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from itertools import accumulate
 from random import Random
 
 import trio
 from starlette.applications import Starlette
 
-from polyactors.book.numbers import to_text
 from polyactors.logger import log
 from polyactors.venue import wire
-from polyactors.venue.engine import YES, BookState, MatchingEngine
-from polyactors.venue.faults import FaultKind, FaultRecord, FaultSchedule, GarbageVariant
-from polyactors.venue.flow import COARSE_TICK, FINE_TICK, OrderFlow
+from polyactors.venue.distortion import Distortion
+from polyactors.venue.engine import YES, BookState
+from polyactors.venue.faults import FaultKind, FaultRecord, FaultVariant
 from polyactors.venue.injection import FaultInjector
-from polyactors.venue.listing import OUTCOMES, Listing, make_listing
+from polyactors.venue.listing import Listing, make_listing
+from polyactors.venue.market import Market
 from polyactors.venue.market_channel import WS_PATH, MarketSession
+from polyactors.venue.rest_faults import RestFaults
+from polyactors.venue.scheduling import FaultSchedule, play
+from polyactors.venue.trickling import OVERSIZE_BYTES_MIN
 
 SESSIONS_MAX = 256
 """Clients at a time; further ones are refused with 429."""
@@ -29,25 +33,10 @@ CATCH_UP_SECONDS = 1.0
 """An engine that falls behind its rate by more than this lets the rest go."""
 STEPS_AT_ONCE_MAX = 100
 """Engine steps between two checkpoints."""
-
-
-class Market:
-    """A listed market and its engine."""
-
-    def __init__(self, listing: Listing, seed: int, timestamp_ms: int) -> None:
-        self.listing = listing
-        self.engine = MatchingEngine(
-            market=listing.condition_id,
-            tokens=listing.tokens,
-            tick_size=FINE_TICK if listing.has_fine_tick else COARSE_TICK,
-            neg_risk=listing.neg_risk,
-            timestamp_ms=timestamp_ms,
-        )
-        rng = Random(f"{seed}:flow:{listing.index}")
-        self.flow = OrderFlow(rng, self.engine, listing.anchor)
-        self.flow.open_market(timestamp_ms, traded=listing.is_traded)
-        self.winner: int | None = None
-        """Position of the winning token once it is resolved: then it has no book any more."""
+OVERSIZE_BYTES = 65 * 2**20
+"""An oversized frame: just more than clients with a limit of 64 MiB take."""
+CLOCK_SKEW_MS = 5000
+"""How far a skewed clock runs ahead."""
 
 
 class Venue:
@@ -55,7 +44,8 @@ class Venue:
 
     `rate` is engine steps a second over all markets (0: only by `step`), `now_ms` its clock
     (milliseconds since the epoch, made never to go back), `schedule` the faults that `run`
-    injects, `on_fault` called with the record of each fault as it is injected.
+    injects, `on_fault` called with the record of each fault as it is injected. An oversized
+    frame has `oversize_bytes`, at least 64 KiB.
 
     Use it from one Trio thread. Nothing here outlives `run` and `serve_stream`.
     """
@@ -69,16 +59,29 @@ class Venue:
         now_ms: Callable[[], int] | None = None,
         schedule: FaultSchedule | None = None,
         on_fault: Callable[[FaultRecord], None] | None = None,
+        oversize_bytes: int = OVERSIZE_BYTES,
     ) -> None:
         if markets < 1:
             raise ValueError(f"a venue needs at least one market, not {markets}")
         if not rate >= 0:
             raise ValueError(f"the rate is engine steps a second, not {rate}")
+        if oversize_bytes < OVERSIZE_BYTES_MIN:
+            raise ValueError(f"an oversized frame has {OVERSIZE_BYTES_MIN} bytes or more")
         self.seed = seed
         self.rate = rate
         self.schedule = schedule
         self.sessions: dict[int, MarketSession] = {}
         """The connected clients by number, in order of arrival."""
+        self.rest_faults = RestFaults(self.book_state, lambda: self.tokens)
+        """What REST's answers have to pass."""
+        self._faults = FaultInjector(
+            seed,
+            self.sessions,
+            lambda: self.tokens,
+            self.rest_faults,
+            on_fault,
+            oversize_bytes=oversize_bytes,
+        )
         self._now_ms = now_ms or _wall_clock_ms
         self._last_ms = 0
         self._market_rng = Random(f"{seed}:markets")
@@ -93,7 +96,6 @@ class Venue:
         self._next_session = 1
         self._resumed = trio.Event()
         self._resumed.set()
-        self._faults = FaultInjector(seed, self.sessions, lambda: self.tokens, on_fault)
 
     # Markets and books
 
@@ -132,7 +134,7 @@ class Venue:
         """List another market; sessions with the custom feature hear `new_market`."""
         market = self._open_market(len(self._markets))
         self._weigh()
-        self._publish([wire.announcement("new_market", self._announce(market))])
+        self._publish([market.announce_new(self.timestamp_ms())])
         return market.listing
 
     def resolve_market(self, condition_id: str, winner: int) -> None:
@@ -148,11 +150,7 @@ class Venue:
             raise LookupError(f"no open market {condition_id}")
         market.winner = winner
         self._weigh()
-        about = self._announce(market)
-        fields = {key: about[key] for key in ("id", "market", "assets_ids", "timestamp", "tags")}
-        fields["winning_asset_id"] = market.listing.tokens[winner]
-        fields["winning_outcome"] = OUTCOMES[winner]
-        self._publish([wire.announcement("market_resolved", fields)])
+        self._publish([market.announce_resolved(winner, self.timestamp_ms())])
 
     # The engine's clock
 
@@ -170,7 +168,8 @@ class Venue:
 
     def timestamp_ms(self) -> int:
         """The exchange's time, milliseconds since the epoch; it never goes back."""
-        self._last_ms = max(self._last_ms, self._now_ms())
+        ahead_ms = CLOCK_SKEW_MS if self._faults.is_clock_skewed else 0
+        self._last_ms = max(self._last_ms, self._now_ms() + ahead_ms)
         return self._last_ms
 
     @property
@@ -196,7 +195,7 @@ class Venue:
             if self.rate > 0:
                 nursery.start_soon(self._run_engine)
             if self.schedule is not None:
-                nursery.start_soon(self._faults.run, self.schedule, lambda: self._resumed)
+                nursery.start_soon(play, self.schedule, self._faults, lambda: self._resumed)
             task_status.started()
             await trio.sleep_forever()
 
@@ -208,15 +207,23 @@ class Venue:
         *Error handling*: a client can end its own session only; a mistake of ours in it is
         logged. *Cancellation*: the connection is closed without a close handshake.
         """
-        session = MarketSession(self._next_session, stream, dump=self._dump, admit=self._admit)
+        number = self._next_session
         self._next_session += 1
-        self.sessions[session.id] = session
+        session = MarketSession(
+            number,
+            stream,
+            dump=partial(self._dump, number),
+            admit=self._admit,
+            distortion=Distortion(number, Random(f"{self.seed}:distortion:{number}")),
+        )
+        self.sessions[number] = session
         try:
             await session.serve()
         except* Exception:
-            log.exception("a session of the venue crashed", session=session.id)
+            log.exception("a session of the venue crashed", session=number)
         finally:
-            del self.sessions[session.id]
+            del self.sessions[number]
+            self._faults.session_ended(number)
 
     def rest_app(self) -> Starlette:
         """The REST side: CLOB, Gamma under /gamma, oracle and controls under /venue."""
@@ -228,12 +235,12 @@ class Venue:
 
     @property
     def fault_log(self) -> tuple[FaultRecord, ...]:
-        """The faults so far, oldest first, at most the last thousand."""
-        return tuple(self._faults.log)
+        """The faults so far, as far as they have come, oldest first, at most the last thousand."""
+        return self._faults.log()
 
     @property
     def active_faults(self) -> list[FaultRecord]:
-        """The faults that last now, and the missing books that nobody missed yet."""
+        """The faults that last now, and those that wait for their chance to strike."""
         return self._faults.active()
 
     def inject(
@@ -243,15 +250,19 @@ class Venue:
         token: str | None = None,
         session: int | None = None,
         seconds: float | None = None,
-        variant: GarbageVariant | str | None = None,
+        variant: FaultVariant | str | None = None,
         reset: bool = False,
     ) -> FaultRecord:
-        """Make a fault happen now.
+        """Make a fault happen now, or lie in wait from now on.
 
         It hits the session with the number `session`, or all that subscribe to `token`, or,
-        when neither is given, one subscribed session of the seed's choice; `refuse` hits
-        everybody. `seconds` is how long it lasts, `variant` which garbage. A missing book is
-        only felt at the next subscription: `reset` brings that about for those who have it.
+        when neither is given, one subscribed session of the seed's choice; `refuse`, the
+        faults of REST and the clock's hit everybody, whatever is given. With a `token`, what
+        concerns one token concerns this one, and what takes a message takes one about it.
+
+        `seconds` is how long it lasts, or at most lies in wait, `variant` which garbage or
+        which error of REST. A missing book is only felt at the next subscription: `reset`
+        brings that about for those who have it. What became of it is in `fault_log`.
 
         Raises:
             ValueError: an unknown kind, variant or token, or a duration that is none.
@@ -262,7 +273,7 @@ class Venue:
             token=token,
             session=session,
             seconds=seconds,
-            variant=None if variant is None else GarbageVariant(variant),
+            variant=variant,
             reset=reset,
         )
 
@@ -286,47 +297,13 @@ class Venue:
     def _admit(self, path: str) -> int | None:
         if path.partition("?")[0] != WS_PATH:
             return 404
-        if trio.current_time() < self._faults.refuse_until or len(self.sessions) > SESSIONS_MAX:
+        if self._faults.is_refusing or len(self.sessions) > SESSIONS_MAX:
             return 429
         return None
 
-    def _dump(self, tokens: Iterable[str]) -> str | None:
-        states = [
-            state
-            for state in map(self.book_state, tokens)
-            if state is not None and not self._faults.takes_book(state.token)
-        ]
-        return wire.dump(states) if states else None
-
-    def _announce(self, market: Market) -> dict[str, object]:
-        """The fields of `new_market`, as recorded in 2026."""
-        listing = market.listing
-        return {
-            "id": listing.id,
-            "question": listing.question,
-            "market": listing.condition_id,
-            "slug": listing.slug,
-            "description": listing.question,
-            "assets_ids": list(listing.tokens),
-            "outcomes": list(OUTCOMES),
-            "event_message": {
-                "id": listing.event_id,
-                "ticker": listing.event_slug,
-                "slug": listing.event_slug,
-                "title": listing.event_title,
-                "description": listing.event_title,
-            },
-            "timestamp": str(self.timestamp_ms()),
-            "tags": ["venue"],
-            "condition_id": listing.condition_id,
-            "active": True,
-            "clob_token_ids": list(listing.tokens),
-            "sports_market_type": "",
-            "line": "",
-            "game_start_time": "",
-            "order_price_min_tick_size": to_text(market.engine.tick_size),
-            "group_item_title": listing.question,
-        }
+    def _dump(self, session: int, tokens: Iterable[str]) -> wire.WireEvent | None:
+        states = [state for state in map(self.book_state, tokens) if state is not None]
+        return self._faults.left_of(wire.dump(states), session)
 
     async def _run_engine(self) -> None:
         due = trio.current_time() + self._pace_rng.expovariate(self.rate)

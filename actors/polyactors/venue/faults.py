@@ -1,4 +1,4 @@
-"""The faults of the emulated exchange: their kinds, their records, and when they come.
+"""The faults of the emulated exchange: their kinds and their records.
 
 `Venue.fault_log` has a `FaultRecord` for each fault. A record is frozen and tells the fault's
 life as far as it has come: read the log again for what has happened since (same `id`).
@@ -14,12 +14,10 @@ session's frames (`distortion`), at its stream (`market_channel`), at the door a
 (`exchange`), in REST's answers (`rest_faults`).
 """
 
-import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
-from random import Random
 
-from attrs import field, frozen
+from attrs import frozen
 
 from polyactors.errors import PolyactorsError
 
@@ -86,19 +84,28 @@ class RestErrorVariant(StrEnum):
     """Every answer waits for the end of the fault."""
 
 
+FaultVariant = GarbageVariant | RestErrorVariant
+
+ARMED_KINDS = frozenset(
+    {
+        FaultKind.GARBAGE,  # half a message alone: the others come at once
+        FaultKind.MISSING_BOOK,
+        FaultKind.LOST_DELTA,
+        FaultKind.LOST_IN_GROUP,
+        FaultKind.LOST_GROUP,
+        FaultKind.DUPLICATE,
+        FaultKind.REORDER,
+    }
+)
+"""These take something from what is said next: they lie in wait for it."""
 ARMED_SECONDS = 30.0
+"""How long at most, when nobody says."""
 DEFAULT_SECONDS: Mapping[FaultKind, float] = {
+    **dict.fromkeys(ARMED_KINDS, ARMED_SECONDS),
     FaultKind.RESET: 0.0,
     FaultKind.STALL: 120.0,
     FaultKind.REFUSE: 2.0,
-    FaultKind.GARBAGE: ARMED_SECONDS,
-    FaultKind.MISSING_BOOK: ARMED_SECONDS,
     FaultKind.SLOW: 3.0,
-    FaultKind.LOST_DELTA: ARMED_SECONDS,
-    FaultKind.LOST_IN_GROUP: ARMED_SECONDS,
-    FaultKind.LOST_GROUP: ARMED_SECONDS,
-    FaultKind.DUPLICATE: ARMED_SECONDS,
-    FaultKind.REORDER: ARMED_SECONDS,
     FaultKind.TOKEN_STALL: 60.0,
     FaultKind.MIRROR: 30.0,
     FaultKind.STALE_REST: 30.0,
@@ -107,8 +114,8 @@ DEFAULT_SECONDS: Mapping[FaultKind, float] = {
     FaultKind.OVERSIZE: 0.0,
     FaultKind.CLOCK_SKEW: 10.0,
 }
-"""How long a fault lasts when nobody says, or at most lies in wait; 0 for those that happen at
-once. Of garbage only half a message lies in wait."""
+"""How long a fault lasts, or at most lies in wait, when nobody says; 0 for those that happen
+at once."""
 
 
 class NoTarget(PolyactorsError):  # noqa: N818 - the name is the fact
@@ -165,111 +172,3 @@ class FaultRecord:
     def hurt_in(self, session: int) -> tuple[str, ...]:
         """The tokens that it really hurt in one session."""
         return tuple(strike.token for strike in self.strikes if strike.session == session)
-
-
-@frozen
-class ScheduledFault:
-    """One fault of a schedule."""
-
-    at_seconds: float
-    """Since the start of the schedule."""
-    kind: FaultKind
-    seconds: float
-    """How long it lasts."""
-    patience_seconds: float = 2.0
-    """How long it waits for a subscribed session that it can hit, before it is left out."""
-
-
-_DEMO_SETTLE_SECONDS: Mapping[FaultKind, float] = {
-    FaultKind.RESET: 8.0,
-    FaultKind.STALL: 10.0,
-    FaultKind.REFUSE: 10.0,
-    FaultKind.GARBAGE: 8.0,
-    FaultKind.MISSING_BOOK: 16.0,
-    FaultKind.SLOW: 10.5,
-}
-"""From the start of a fault to the end of a demo, at least. A missing book is noticed only when
-the client's deadline for a first book (10 s) has passed."""
-_DEMO_SECONDS: Mapping[FaultKind, float] = {
-    **DEFAULT_SECONDS,
-    FaultKind.STALL: 8.0,
-    FaultKind.SLOW: 2.5,
-}
-_DEMO_OPENING = ((3.0, FaultKind.RESET), (7.0, FaultKind.STALL), (14.0, FaultKind.GARBAGE))
-_DEMO_QUIET_END_SECONDS = 8.0
-_STEADY_SECONDS: Mapping[FaultKind, tuple[float, ...]] = {
-    FaultKind.STALL: (120.0,),
-    FaultKind.REFUSE: (3.0,),
-    FaultKind.SLOW: (5.0,),
-}
-
-
-@frozen
-class FaultSchedule:
-    """Faults by the clock: first `opening`, then every kind in seeded order, again and again.
-
-    Iterating it gives the same faults each time, in ascending order of time; the iteration
-    is endless when `until_seconds` is infinite.
-    """
-
-    seed: int
-    opening: tuple[ScheduledFault, ...]
-    gap_seconds: tuple[float, float]
-    """Least and greatest time between two faults."""
-    until_seconds: float = math.inf
-    """The end of the run, before which each fault has its time to heal."""
-    durations: Mapping[FaultKind, tuple[float, ...]] = field(
-        factory=dict[FaultKind, tuple[float, ...]]
-    )
-    """Durations to choose from; those of `DEFAULT_SECONDS` for a kind that is not named."""
-
-    @classmethod
-    def for_demo(cls, seed: int, seconds: float | None) -> "FaultSchedule":
-        """The demo's: a reset, a stall and garbage at 3, 7 and 14 s, then all kinds, mixed.
-
-        With `seconds`, the last fault starts at least 8 s before that end, kinds that take
-        longer to heal correspondingly earlier. From 15 s to 22 s the opening is compressed
-        to fit; below 15 s it is one reset, and below 7 s there are no faults at all.
-        """
-        end = math.inf if seconds is None else seconds
-        last = end - _DEMO_QUIET_END_SECONDS
-        if end < 15.0:
-            times = [(min(3.0, max(1.0, last)), FaultKind.RESET)] if end >= 7.0 else []
-        else:
-            factor = min(1.0, last / _DEMO_OPENING[-1][0])
-            times = [(at * factor, kind) for at, kind in _DEMO_OPENING]
-        opening = tuple(
-            ScheduledFault(at, kind, _DEMO_SECONDS[kind], min(2.0, max(0.0, last - at)))
-            for at, kind in times
-        )
-        durations = {kind: (value,) for kind, value in _DEMO_SECONDS.items()}
-        return cls(seed, opening, (3.0, 4.5), end, durations)
-
-    @classmethod
-    def steady(cls, seed: int, every_seconds: float = 15.0) -> "FaultSchedule":
-        """For ever: all kinds in seeded order, one each `every_seconds` on the average.
-
-        Stalls outlive any sensible data deadline, as the real ones do (hours were seen). A
-        stall that ends sooner is another fault: lost deltas in a session that goes on.
-        """
-        gap = (0.7 * every_seconds, 1.3 * every_seconds)
-        return cls(seed, (), gap, durations=_STEADY_SECONDS)
-
-    def __iter__(self) -> Iterator[ScheduledFault]:
-        yield from self.opening
-        rng = Random(f"{self.seed}:schedule")
-        at = self.opening[-1].at_seconds if self.opening else 0.0
-        pending: list[FaultKind] = []
-        while True:
-            at += rng.uniform(*self.gap_seconds)
-            if not pending:
-                pending = list(FaultKind)
-                rng.shuffle(pending)
-            left = self.until_seconds - at
-            kind = next((k for k in pending if _DEMO_SETTLE_SECONDS[k] <= left), None)
-            if kind is None:
-                return
-            pending.remove(kind)
-            seconds = rng.choice(self.durations.get(kind, (DEFAULT_SECONDS[kind],)))
-            patience = min(2.0, left - _DEMO_SETTLE_SECONDS[kind])
-            yield ScheduledFault(at, kind, seconds, patience)

@@ -21,7 +21,8 @@ from polyactors.venue.engine import MIN_ORDER_SIZE, YES
 from polyactors.venue.listing import OUTCOMES
 
 if TYPE_CHECKING:
-    from polyactors.venue.exchange import Market, Venue
+    from polyactors.venue.exchange import Venue
+    from polyactors.venue.market import Market
 
 PAGE_DEFAULT = 20
 """Markets on a page when the request does not say."""

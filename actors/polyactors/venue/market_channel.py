@@ -11,9 +11,6 @@ The manners, in order:
 """
 
 import json
-import math
-import socket
-import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -21,8 +18,11 @@ from typing import Any, cast
 import trio
 import trio_websocket
 import wsproto.utilities
+from attrs import frozen
 
 from polyactors.venue import wire
+from polyactors.venue.distortion import Distortion
+from polyactors.venue.trickling import TricklingStream
 
 WS_PATH = "/ws/market"
 """The only path that is served."""
@@ -40,17 +40,21 @@ OUTBOX_CHARACTERS_MAX = 64 * 2**20
 """Characters that may wait for a slow client, before it is dropped."""
 CLIENT_FRAME_BYTES_MAX = 128 * 1024
 """Largest frame from a client: some 1,600 ids; beyond, 1009 closes the connection."""
-TRICKLE_BYTES = 256
-"""How much a slow session sends at once."""
-TRICKLE_SECONDS = 0.05
-"""How long it then pauses: about 5 kB/s."""
+
+
+@frozen
+class _Oversize:
+    """Stands in the outbox for a frame that is made only as it is sent."""
+
+    size_bytes: int
 
 
 class MarketSession:
     """The session of one client; the exchange publishes to it, it never waits for it.
 
-    `dump` gives the text of the first books of new tokens (None for nothing to say) and
-    `admit` an HTTP status that refuses the handshake for a path (None to accept).
+    `dump` gives the first books of new tokens (None for nothing to say), `admit` an HTTP status
+    that refuses the handshake for a path (None to accept). `distortion` is what faults do to
+    the messages.
     """
 
     def __init__(
@@ -58,8 +62,9 @@ class MarketSession:
         session_id: int,
         stream: trio.abc.Stream,
         *,
-        dump: Callable[[Iterable[str]], str | None],
+        dump: Callable[[Iterable[str]], wire.WireEvent | None],
         admit: Callable[[str], int | None],
+        distortion: Distortion,
     ) -> None:
         self.id = session_id
         self.tokens: dict[str, None] = {}
@@ -69,16 +74,14 @@ class MarketSession:
         self.is_subscribed = False
         """Whether the first, typed subscription has come."""
         self.sent_frames = 0
-        self.cut_next = False
-        """Whether the next message is cut in half."""
-        self.muted_until = -math.inf
-        """`trio.current_time()` until which its data are lost."""
+        self.distortion = distortion
+        """What faults do to its messages."""
         self.end = ""
         """Why it was dropped; empty when the client went by itself."""
         self._stream = TricklingStream(stream)
         self._dump = dump
         self._admit = admit
-        self._outbox: deque[str] = deque()
+        self._outbox: deque[str | _Oversize] = deque()
         self._outbox_characters = 0
         self._filled = trio.Event()
         self._scope = trio.CancelScope()
@@ -87,6 +90,11 @@ class MarketSession:
     def queued_frames(self) -> int:
         """Frames that wait to be sent."""
         return len(self._outbox)
+
+    @property
+    def muted_until(self) -> float:
+        """`trio.current_time()` until which its data are lost."""
+        return self.distortion.muted_until
 
     @property
     def slow_until(self) -> float:
@@ -115,22 +123,20 @@ class MarketSession:
             await trio.aclose_forcefully(self._stream)
 
     def publish(self, events: Iterable[wire.WireEvent]) -> None:
-        """Queue what concerns this session; never blocks."""
+        """Queue what concerns this session of one engine step; never blocks."""
         if not self.is_subscribed:
             return
-        for event in events:
-            text = event.text_for(self.tokens, custom=self.custom)
-            if text is not None:
-                self._send_data(text)
+        cut = (event.for_session(self.tokens, custom=self.custom) for event in events)
+        self._send_data([event for event in cut if event is not None])
 
     def send(self, text: str) -> None:
         """Queue a frame as it is, stall or not; a full outbox drops the client."""
-        self._outbox.append(text)
         self._outbox_characters += len(text)
-        full = len(self._outbox) > OUTBOX_FRAMES_MAX
-        if full or self._outbox_characters > OUTBOX_CHARACTERS_MAX:
-            self.drop("too slow")
-        self._filled.set()
+        self._queue(text)
+
+    def send_oversize(self, size_bytes: int) -> None:
+        """Queue an unknown event of this size."""
+        self._queue(_Oversize(size_bytes))
 
     def drop(self, why: str, *, reset: bool = False) -> None:
         """End the session abruptly: no close frame; `reset` with a TCP RST where possible."""
@@ -139,13 +145,17 @@ class MarketSession:
             self._stream.linger_no_more()
         self._scope.cancel(reason=why)
 
-    def _send_data(self, text: str) -> None:
-        if trio.current_time() < self.muted_until:
-            return
-        if self.cut_next:
-            self.cut_next = False
-            text = text[: len(text) // 2]
-        self.send(text)
+    def _send_data(self, events: list[wire.WireEvent]) -> None:
+        for text in self.distortion.distort(events, trio.current_time()):
+            self.send(text)
+        self._filled.set()  # something may be held back, until a time that the sender must know
+
+    def _queue(self, frame: str | _Oversize) -> None:
+        self._outbox.append(frame)
+        full = len(self._outbox) > OUTBOX_FRAMES_MAX
+        if full or self._outbox_characters > OUTBOX_CHARACTERS_MAX:
+            self.drop("too slow")
+        self._filled.set()
 
     async def _converse(self, nursery: trio.Nursery) -> None:
         connection: trio_websocket.WebSocketConnection | None = None
@@ -182,16 +192,22 @@ class MarketSession:
     async def _send_outbox(self, connection: trio_websocket.WebSocketConnection) -> None:
         while True:
             self._filled = trio.Event()
+            for text in self.distortion.release(trio.current_time()):
+                self.send(text)
             while self._outbox:
-                text = self._outbox.popleft()
-                self._outbox_characters -= len(text)
+                frame = self._outbox.popleft()
                 slow_seconds = max(0.0, self.slow_until - trio.current_time())
                 with trio.move_on_after(SEND_SECONDS + slow_seconds) as scope:
-                    await connection.send_message(text)
+                    if isinstance(frame, _Oversize):
+                        await self._stream.send_oversize_frame(frame.size_bytes)
+                    else:
+                        self._outbox_characters -= len(frame)
+                        await connection.send_message(frame)
                     self.sent_frames += 1
                 if scope.cancelled_caught:
                     self.drop("too slow")
-            await self._filled.wait()
+            with trio.move_on_at(self.distortion.release_at):
+                await self._filled.wait()
 
     def _subscribe_first(self, message: str | bytes) -> bool:
         """Take the typed subscription in; False when the frame is none."""
@@ -231,50 +247,10 @@ class MarketSession:
     def _add(self, tokens: list[str], *, wants_dump: bool) -> bool:
         new = [token for token in dict.fromkeys(tokens) if token not in self.tokens]
         self.tokens.update(dict.fromkeys(new))
-        text = self._dump(new) if new and wants_dump else None
-        if text is not None:
-            self._send_data(text)
+        books = self._dump(new) if new and wants_dump else None
+        if books is not None:
+            self._send_data([books])
         return bool(new)
-
-
-class TricklingStream(trio.abc.Stream):
-    """A stream that can be made slow, and that knows when bytes last arrived."""
-
-    def __init__(self, stream: trio.abc.Stream) -> None:
-        self.slow_until = -math.inf
-        """`trio.current_time()` until which what is sent trickles."""
-        self.received_at = trio.current_time()
-        self._stream = stream
-
-    def linger_no_more(self) -> None:
-        """Make closing a reset: what is unsent is thrown away and the peer gets a RST."""
-        if isinstance(self._stream, trio.SocketStream):
-            linger = struct.pack("ii", 1, 0)
-            self._stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send everything; as long as the stream is slow, in small pieces with pauses."""
-        rest = memoryview(data)
-        while rest and trio.current_time() < self.slow_until:
-            await self._stream.send_all(rest[:TRICKLE_BYTES])
-            rest = rest[TRICKLE_BYTES:]
-            await trio.sleep_until(min(self.slow_until, trio.current_time() + TRICKLE_SECONDS))
-        if rest:
-            await self._stream.send_all(rest)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        """As the stream says."""
-        await self._stream.wait_send_all_might_not_block()
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """As the stream says, noting the time."""
-        data = await self._stream.receive_some(max_bytes)
-        self.received_at = trio.current_time()
-        return data
-
-    async def aclose(self) -> None:
-        """Close the stream."""
-        await self._stream.aclose()
 
 
 _PEER_GONE = (

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import attrs
 import trio
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from polyactors.book.numbers import PRICE_ONE
 from polyactors.venue import gamma, wire
@@ -43,8 +45,25 @@ def make_app(venue: "Venue") -> Starlette:
             Mount("/gamma", routes=gamma.make_routes(venue)),
             Mount("/venue", routes=_control_routes(venue)),
         ],
+        middleware=[Middleware(_Faulted, venue=venue)],
         exception_handlers={ClientDisconnect: _answer_nobody},
     )
+
+
+class _Faulted:
+    """Lets the faults of REST at every request but those for /venue."""
+
+    def __init__(self, app: ASGIApp, venue: "Venue") -> None:
+        self._app = app
+        self._venue = venue
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_ours = scope["type"] != "http" or scope["path"].startswith("/venue/")
+        if is_ours or await self._venue.rest_faults.admit():
+            await self._app(scope, receive, send)
+        else:
+            answer = PlainTextResponse("no healthy upstream", 503)
+            await answer(scope, receive, send)
 
 
 async def _answer_nobody(request: Request, error: Exception) -> Response:
@@ -57,7 +76,7 @@ def _clob_routes(venue: "Venue") -> list[BaseRoute]:
         token = request.query_params.get("token_id")
         if not token:
             return _error(400, "Invalid token id")
-        state = venue.book_state(token)
+        state = venue.rest_faults.answer(token)
         if state is None:
             return _error(404, "No orderbook exists for the requested token id")
         return _json(wire.rest_book(state))
@@ -69,7 +88,7 @@ def _clob_routes(venue: "Venue") -> list[BaseRoute]:
             return _error(400, "Invalid payload")
         if len(tokens) > BOOKS_MAX:
             return _error(400, "Payload exceeds the limit")
-        states = map(venue.book_state, tokens)
+        states = map(venue.rest_faults.answer, tokens)
         return _json([wire.rest_book(state) for state in states if state is not None])
 
     async def tick_size(request: Request) -> Response:
@@ -210,7 +229,7 @@ def _parse(body: bytes) -> object:
 
 
 def _record(record: FaultRecord) -> dict[str, object]:
-    return attrs.asdict(record)
+    return {**attrs.asdict(record), "hurt": list(record.hurt)}
 
 
 def _error(status: int, text: str) -> Response:

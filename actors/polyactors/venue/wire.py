@@ -6,9 +6,9 @@ client reads them with: a mistake there must not be able to hide here.
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from polyactors.book.numbers import PRICE_ONE, Side, to_text
 from polyactors.venue.engine import MIN_ORDER_SIZE, NO, YES, BookState, Levels, Step, Touch, Trade
@@ -24,13 +24,24 @@ _SIDE_WORDS = {Side.BID: "BUY", Side.ASK: "SELL"}
 
 
 @frozen
+class Part:
+    """What a message says about one token."""
+
+    token: str
+    """"" where it is about none."""
+    text: str
+    hash: str = ""
+    """The book hash that the text states, "" for none."""
+
+
+@frozen
 class WireEvent:
-    """One message of the channel, before it is cut to what a session subscribed to."""
+    """One message of the channel: as the exchange says it, or cut to what a session gets."""
 
     kind: str
     """Its `event_type`."""
-    parts: tuple[tuple[str, str], ...]
-    """(token, text): for `price_change` the entries, else the one whole message."""
+    parts: tuple[Part, ...]
+    """For `price_change` the entries, for the initial dump its books, else one: the message."""
     custom: bool = False
     """Only for sessions with `custom_feature_enabled`."""
     everywhere: bool = False
@@ -38,18 +49,35 @@ class WireEvent:
     envelope: tuple[str, str] = ("", "")
     """The text before and after the parts."""
 
-    def text_for(self, tokens: Container[str], *, custom: bool) -> str | None:
-        """The frame for a session with these tokens, None when it gets none.
+    @property
+    def text(self) -> str:
+        """The frame."""
+        head, tail = self.envelope
+        return head + ",".join(part.text for part in self.parts) + tail
+
+    @property
+    def tokens(self) -> list[str]:
+        """What it speaks of, in order."""
+        return [part.token for part in self.parts]
+
+    def keep(self, wanted: Callable[[Part], bool]) -> "WireEvent | None":
+        """What is left of it with the parts that are wanted; None when nothing is."""
+        parts = tuple(part for part in self.parts if wanted(part))
+        return evolve(self, parts=parts) if parts else None
+
+    def for_session(self, tokens: Container[str], *, custom: bool) -> "WireEvent | None":
+        """What a session with these tokens gets, None for nothing.
 
         A session with one token of a market gets `price_change` messages with one entry.
         """
         if self.custom and not custom:
             return None
-        parts = [text for token, text in self.parts if self.everywhere or token in tokens]
-        if not parts:
-            return None
-        head, tail = self.envelope
-        return head + ",".join(parts) + tail
+        return self if self.everywhere else self.keep(lambda part: part.token in tokens)
+
+    def text_for(self, tokens: Container[str], *, custom: bool) -> str | None:
+        """The frame for a session with these tokens, None when it gets none."""
+        cut = self.for_session(tokens, custom=custom)
+        return None if cut is None else cut.text
 
 
 def to_json(value: object) -> str:
@@ -80,9 +108,10 @@ def first_book(state: BookState) -> str:
     )
 
 
-def dump(states: Iterable[BookState]) -> str:
+def dump(states: Iterable[BookState]) -> WireEvent:
     """The initial books of one subscription frame: one array."""
-    return "[" + ",".join(first_book(state) for state in states) + "]"
+    parts = tuple(Part(state.token, first_book(state), state.hash) for state in states)
+    return WireEvent("book", parts, envelope=("[", "]"))
 
 
 def step_events(step: Step) -> list[WireEvent]:
@@ -112,7 +141,7 @@ def step_events(step: Step) -> list[WireEvent]:
 def announcement(kind: str, fields: dict[str, object]) -> WireEvent:
     """A `new_market` or `market_resolved`: for every session with the custom feature."""
     text = to_json({"event_type": kind, **fields})
-    return WireEvent(kind, (("", text),), custom=True, everywhere=True)
+    return WireEvent(kind, (Part("", text),), custom=True, everywhere=True)
 
 
 def _book(state: BookState) -> dict[str, object]:
@@ -132,7 +161,8 @@ def _levels(levels: Levels) -> Sequence[dict[str, str]]:
 
 def _event(kind: str, state: BookState, fields: dict[str, object], *, custom: bool) -> WireEvent:
     text = to_json({"market": state.market, "asset_id": state.token, **fields})
-    return WireEvent(kind, ((state.token, text),), custom=custom)
+    stated = state.hash if kind == "book" else ""
+    return WireEvent(kind, (Part(state.token, text, stated),), custom=custom)
 
 
 def _later_book(state: BookState) -> WireEvent:
@@ -178,19 +208,16 @@ def _last_trade_price(state: BookState, trade: Trade) -> WireEvent:
 def _price_change(step: Step, touch: Touch) -> WireEvent:
     own, complement = step.after[touch.token], step.after[NO if touch.token == YES else YES]
     entries = (
-        (own.token, _entry(own, touch.side, touch.price, touch.size)),
-        (
-            complement.token,
-            _entry(complement, touch.side.opposite, PRICE_ONE - touch.price, touch.size),
-        ),
+        _entry(own, touch.side, touch.price, touch.size),
+        _entry(complement, touch.side.opposite, PRICE_ONE - touch.price, touch.size),
     )
     head = f'{{"market":"{own.market}","price_changes":['
     tail = f'],"timestamp":"{own.timestamp_ms}","event_type":"price_change"}}'
     return WireEvent("price_change", entries, envelope=(head, tail))
 
 
-def _entry(state: BookState, side: Side, price: int, size: int) -> str:
-    return to_json(
+def _entry(state: BookState, side: Side, price: int, size: int) -> Part:
+    text = to_json(
         {
             "asset_id": state.token,
             "price": to_text(price),
@@ -201,3 +228,4 @@ def _entry(state: BookState, side: Side, price: int, size: int) -> str:
             "best_ask": to_text(state.best_ask),
         }
     )
+    return Part(state.token, text, state.hash)

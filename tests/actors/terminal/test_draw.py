@@ -1,7 +1,7 @@
 """The live view's pictures, as text, on terminals of many sizes."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from itertools import pairwise
 
@@ -17,7 +17,7 @@ from polyactors.book.trust import StaleReason, TrustState
 from polyactors.service import FeedStatus
 from polyactors.terminal.draw import HINT, compact, draw, fit, rows_max
 from polyactors.terminal.news import News, Tone
-from polyactors.terminal.screen import Row, Screen
+from polyactors.terminal.screen import Row, Screen, Verified
 
 BID = Level(Decimal("0.8"), Decimal("378.79"))
 ASK = Level(Decimal("0.851"), Decimal(1020))
@@ -61,6 +61,8 @@ def screen(
     feeds: Sequence[FeedStatus] = (UP, DOWN),
     news: int = 3,
     followed: int = 3,
+    desyncs: Mapping[str, int] | None = None,
+    unverifiable: int = 0,
 ) -> Screen:
     return Screen(
         title="polyactors test",
@@ -69,6 +71,7 @@ def screen(
         states={"LIVE": followed - 2, "STALE": 1, "EMPTY": 1} if followed else {},
         restarts=3,
         messages_per_second=1234.56,
+        verified=Verified(81_200, 964, unverifiable, desyncs or {}),
         rows=tuple(rows),
         news=tuple(News(n * 10**9, f"news {n}", Tone.PLAIN) for n in range(news)),
     )
@@ -85,12 +88,12 @@ def test_the_essentials_stand_there_at_every_width(width: int) -> None:
     lines = picture(screen(), width)
     assert lines[0].startswith("polyactors test   up 01:23   1,234.6 messages/s   3 restarts")
     assert lines[1].startswith("books 1 LIVE  1 STALE  1 EMPTY   feeds 1/2 up; ")
+    assert lines[2].strip() == "verified 81,200 groups by top, 964 by hash   0 desyncs"
     live = next(line for line in lines if line.startswith("Yes · Will it rain?"))
     stale = next(line for line in lines if line.startswith("No · Will it rain?"))
     empty = next(line for line in lines if line.startswith("8910…4242"))
     assert [word in live for word in ("0.80", "0.851", "0.1s", "LIVE")] == [True] * 4
-    assert "STALE" in stale
-    assert "61s" in stale
+    assert stale.rstrip().endswith("61s  STALE disconnected" if width >= 70 else "61s  STALE")
     assert empty.split()[-1] == "EMPTY"
     assert "-" in empty
     assert lines[-1].strip() == HINT
@@ -98,12 +101,13 @@ def test_the_essentials_stand_there_at_every_width(width: int) -> None:
 
 
 def test_wider_terminals_show_more() -> None:
-    shown = {width: "\n".join(picture(screen(), width)) for width in (45, 60, 72, 84, 100, 160)}
+    shown = {width: "\n".join(picture(screen(), width)) for width in (45, 60, 70, 80, 90, 110, 160)}
     for words, from_width in [
         (("AGE",), 60),
-        (("SPREAD", "0.051"), 72),
-        (("LEVELS", "13/10", "STALE disconnected"), 84),
-        (("SIZE", "378.79", "1,020"), 100),
+        (("STALE disconnected",), 70),
+        (("SPREAD", "0.051"), 80),
+        (("LEVELS", "13/10"), 90),
+        (("SIZE", "378.79", "1,020"), 110),
         (("FEED", "feed-0"), 160),
     ]:
         for width, text in shown.items():
@@ -112,6 +116,41 @@ def test_wider_terminals_show_more() -> None:
 
 def test_a_feed_that_is_down_says_why() -> None:
     assert "feed-1 down: handshake_429" in picture(screen(), 100)[1]
+
+
+@pytest.mark.parametrize("reason", StaleReason)
+@pytest.mark.parametrize("width", [70, 80, 120])
+def test_every_reason_stands_there_in_full_and_leaves_room_for_the_name(
+    reason: StaleReason, width: int
+) -> None:
+    stale = row(state=TrustState.STALE, reason=reason)
+    lines = picture(screen([stale]), width)
+    line = next(line for line in lines if line.startswith("Yes · Will it rain?"))
+    assert line.rstrip().endswith(f"STALE {reason.value}")
+
+
+def test_states_differ_in_colour_too() -> None:
+    rows = [row(state.value, state=state) for state in TrustState]
+    styles = {
+        text.strip(): style
+        for line in draw(screen(rows), 50, 24).lines
+        for text, style in line[-1:]
+        if text.strip() in TrustState.__members__
+    }
+    assert len(set(styles.values())) == len(TrustState) == len(styles)
+
+
+def test_desyncs_are_told_with_their_reasons() -> None:
+    shown = screen(desyncs={"crossed": 1, "top_mismatch": 1200})
+    told = "1,201 desyncs (1,200 top_mismatch, 1 crossed)"
+    assert picture(shown, 100)[2].rstrip().endswith(told)
+    assert draw(shown, 100, 24).lines[2][2] == (f"   {told}", "red")
+    assert picture(shown, 60)[2].rstrip().endswith("1,201 desyncs …")
+
+
+def test_groups_whose_hash_cannot_be_told_are_counted() -> None:
+    told = picture(screen(unverifiable=1048), 100)[2].rstrip()
+    assert told == "verified 81,200 groups by top, 964 by hash   0 desyncs   1,048 unverifiable"
 
 
 def test_before_anything_is_known_it_says_so() -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import json
 import os
 import re
 import threading
@@ -19,10 +20,12 @@ from polyactors.discovery import Wanted
 from polyactors.environment import Environment
 from polyactors.events import BookUpdated, Event, FeedUp
 from polyactors.logs import LogLines
+from polyactors.messages import Parsed
 from polyactors.parser import parse_frames
 from polyactors.protocol.codec import MarketCodec
 from polyactors.rest import RestClient
 from polyactors.service import Service
+from polyactors.shard import BookShard
 from polyactors.terminal import display
 from polyactors.terminal.display import Display
 from polyactors.terminal.lines import STATUS_SECONDS, run_lines
@@ -83,6 +86,44 @@ class Desk:
         feed = self.service._feeds[0]  # pyright: ignore[reportPrivateUsage]
         feed.trust.update(dict.fromkeys(tokens, trust))
         feed.epoch = 1  # without a live session nothing is believed
+
+    def open_shard(self) -> BookShard:
+        """Books for the service's feed, in a live session."""
+        feed = self.service._feeds[0]  # pyright: ignore[reportPrivateUsage]
+        shard = feed.shard = BookShard(feed, lambda request: None)
+        feed.epoch = feed.last_epoch = 1
+        shard.session_up(1, trio.current_time())
+        return shard
+
+
+class Frames:
+    """What the exchange says of token 1."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._service = desk.service
+        self._codec = MarketCodec()
+
+    def book(self, *, bid: str, ask: str) -> None:
+        self._receive(
+            event_type="book",
+            asset_id="1",
+            bids=[{"price": bid, "size": "10"}],
+            asks=[{"price": ask, "size": "10"}],
+            hash="h0",
+        )
+
+    def change(self, price: str, side: str, size: str, *, top: tuple[str, str]) -> None:
+        level = {"asset_id": "1", "price": price, "side": side, "size": size, "hash": "h1"}
+        level |= {"best_bid": top[0], "best_ask": top[1]}
+        self._receive(event_type="price_change", price_changes=[level])
+
+    def _receive(self, **message: object) -> None:
+        frame = json.dumps({"market": "0x1", "timestamp": "1000", **message})
+        decoded = self._codec.receive_frame(frame)
+        assert decoded.events
+        shard = self._service._feeds[0].shard  # pyright: ignore[reportPrivateUsage]
+        assert shard is not None
+        shard.apply(Parsed("feed-0", 1, now_ns(), list(decoded.events)), trio.current_time())
 
 
 def updated(token: str) -> BookUpdated:
@@ -212,6 +253,39 @@ async def test_pongs_are_no_messages_and_what_cannot_be_read_is_one(
     assert desk.watch.screen(0).messages_per_second == pytest.approx(2.0)
 
 
+async def test_what_was_verified_is_told(desk: Desk, autojump_clock: MockClock) -> None:
+    statistics = desk.service.statistics
+    statistics.groups_top_ok, statistics.groups_hash_ok = 1, 1
+    statistics.desyncs_by_reason["crossed"] = 1
+    verified = desk.watch.screen(0).verified
+    assert verified.text == "verified 1 group by top, 1 by hash; 1 desync (1 crossed)"
+    statistics.groups_hash_unverifiable = 1200
+    assert desk.watch.screen(0).verified.text.endswith("; 1,200 unverifiable")
+
+
+async def test_in_the_middle_of_a_step_the_last_top_stands(
+    desk: Desk, autojump_clock: MockClock
+) -> None:
+    shard = desk.open_shard()
+    frames = Frames(desk)
+    frames.book(bid="0.40", ask="0.60")
+    shown = [desk.watch.screen(8).rows[0]]
+    frames.change("0.70", "BUY", "5", top=("0.70", "0.80"))  # crosses what the step will remove
+    shown.append(desk.watch.screen(8).rows[0])
+    assert not desk.service.book("1").settled
+    frames.change("0.60", "SELL", "0", top=("0.70", "0.80"))
+    frames.change("0.80", "SELL", "5", top=("0.70", "0.80"))
+    shard.close_groups(trio.current_time())
+    shown.append(desk.watch.screen(8).rows[0])
+    tops = [(row.best_bid, row.best_ask) for row in shown]
+    assert [(bid and str(bid.price), ask and str(ask.price)) for bid, ask in tops] == [
+        ("0.4", "0.6"),
+        ("0.4", "0.6"),
+        ("0.7", "0.8"),
+    ]
+    assert {row.state for row in shown} == {TrustState.LIVE}
+
+
 # Plain lines
 
 
@@ -227,7 +301,8 @@ async def test_lines_tell_news_and_every_few_seconds_how_things_stand(
     assert re.fullmatch(r"\d\d:\d\d:\d\d", clock)
     assert up[9:] == "feed-0 up (epoch 3)"
     assert status[9:] == (
-        "status: feeds 0/1 up; feed-0 connecting; books 8 EMPTY; 0.0 messages/s; 0 restarts"
+        "status: feeds 0/1 up; feed-0 connecting; books 8 EMPTY; 0.0 messages/s; 0 restarts; "
+        "verified 0 groups by top, 0 by hash; 0 desyncs"
     )
     assert last[9:] == "feed-0 up (epoch 4)"
 

@@ -150,3 +150,50 @@ async def test_a_taken_port_is_one_clear_sentence_and_leaves_nothing_open() -> N
 async def test_an_address_of_another_machine_is_one_clear_sentence() -> None:
     with pytest.raises(ListenFailed, match=r"cannot listen on 192\.0\.2\.1:0: "):
         await serve_venue(Venue(seed=1, markets=1, rate=0), host="192.0.2.1")
+
+
+async def test_an_oversized_frame_ends_a_client_with_the_usual_limit(
+    nursery: trio.Nursery,
+) -> None:
+    venue = Venue(seed=1, markets=1, rate=0)
+    endpoints = await start(nursery, venue)
+    stream = await trio.open_tcp_stream("127.0.0.1", port_of(endpoints.ws_url))
+    async with trio.open_nursery() as client_nursery:
+        channel = await trio_websocket.wrap_client_stream(
+            client_nursery, stream, "venue", "/ws/market", max_message_size=64 * 2**20
+        )
+        await channel.send_message(json.dumps({"assets_ids": venue.tokens, "type": "market"}))
+        await channel.get_message()
+        venue.inject("oversize")
+        with trio.fail_after(20), pytest.raises(trio_websocket.ConnectionClosed) as caught:
+            await channel.get_message()
+        assert caught.value.reason is not None
+        assert caught.value.reason.code == 1009
+        await trio.aclose_forcefully(stream)
+        client_nursery.cancel_scope.cancel()
+    with trio.fail_after(3):
+        while venue.sessions:  # noqa: ASYNC110 - bounded
+            await trio.sleep(0.01)
+
+
+async def test_silent_requests_hold_no_shutdown_up() -> None:
+    venue = Venue(seed=1, markets=1, rate=0)
+    async with trio.open_nursery() as nursery:
+        endpoints = await start(nursery, venue)
+        port = port_of(endpoints.clob_url)
+        venue.inject("rest_error", variant="silent", seconds=3600)
+        gone, waiting = [await trio.open_tcp_stream("127.0.0.1", port) for _ in range(2)]
+        for stream in (gone, waiting):
+            await stream.send_all(b"GET /time HTTP/1.1\r\nHost: venue\r\n\r\n")
+        with trio.move_on_after(0.1) as scope:
+            await waiting.receive_some()
+        assert scope.cancelled_caught
+        await gone.aclose()
+        async with httpx2.AsyncClient() as client:
+            faults = (await client.get(f"{endpoints.clob_url}/venue/faults")).json()
+        assert [record["kind"] for record in faults["active"]] == ["rest_error"]
+        assert faults["active"][0]["struck"] is not None
+        began = trio.current_time()
+        nursery.cancel_scope.cancel()
+    assert trio.current_time() - began < 2.0
+    await waiting.aclose()

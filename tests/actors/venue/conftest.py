@@ -1,0 +1,18 @@
+"""Clients of a venue over memory streams."""
+
+import pytest
+import trio
+import trio.testing
+from tests.actors.venue.client import Client, Connect, open_client
+
+from polyactors.venue import Venue
+
+
+@pytest.fixture
+def connect(nursery: trio.Nursery) -> Connect:
+    async def connect(venue: Venue) -> Client:
+        ours, theirs = trio.testing.memory_stream_pair()
+        nursery.start_soon(venue.serve_stream, theirs)
+        return await open_client(nursery, ours)
+
+    return connect
