@@ -90,10 +90,10 @@ def test_polysupervisor_knows_nobody_of_ours(name: str) -> None:
     [
         name
         for name in MODULES
-        if is_in(name, "polyactors.book") or is_in(name, "polyactors.protocol")
+        if any(is_in(name, f"polyactors.{pure}") for pure in ("book", "protocol", "account"))
     ],
 )
-def test_book_and_protocol_are_pure(name: str) -> None:
+def test_book_protocol_and_account_are_pure(name: str) -> None:
     roots = {other.split(".")[0] for other in imports(MODULES[name])}
     assert not roots & IMPURE
 
@@ -113,6 +113,14 @@ def test_the_protocol_knows_only_the_book() -> None:
                 is_in(other, "polyactors.book") or is_in(other, "polyactors.protocol")
                 for other in ours
             ), name
+
+
+def test_the_account_knows_only_the_protocol_the_book_and_the_errors() -> None:
+    below = tuple(f"polyactors.{name}" for name in ("account", "protocol", "book", "errors"))
+    for name, path in MODULES.items():
+        if is_in(name, "polyactors.account"):
+            ours = {other for other in imports(path) if is_in(other, "polyactors")}
+            assert all(any(is_in(other, layer) for layer in below) for other in ours), name
 
 
 def test_actors_know_neither_the_service_nor_the_command_line() -> None:
@@ -165,6 +173,7 @@ def test_private_names_of_trio_websocket_are_touched_in_one_module() -> None:
 
 def test_every_module_is_looked_at() -> None:
     assert {*SERVICE, "polyactors.book.orderbook", "polysupervisor"} <= set(MODULES)
+    assert "polyactors.account.account" in MODULES
     assert {f"polyactors.{name}" for name in ACTORS} <= set(MODULES)
 
 

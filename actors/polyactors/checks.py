@@ -139,7 +139,8 @@ class HashChecks:
     def _learn(self, state: TokenBook, check: HashCheck) -> None:
         """A hash that fits proves what went into it."""
         self.learn_price(state.market, check.last_trade_price)
-        state.inputs.tick_size = check.tick_size
+        if state.inputs.tick_size == check.stated_tick_size:  # else it has changed meanwhile
+            state.inputs.tick_size = check.tick_size
         self._env.formula.note_right()
 
     def _count(self, state: TokenBook, verdict: Verdict, now: float) -> Verdict:

@@ -65,9 +65,16 @@ def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> Non
         raise ValueError(f"{attribute.name} must be greater than 0")
 
 
+def _not_negative(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
+    if not value >= 0:
+        raise ValueError(f"{attribute.name} must be 0 or greater")
+
+
 def _number(default: float, help_text: str, **metadata: Any) -> Any:
+    """A number greater than 0; from 0 when `metadata` has that for a `minimum`."""
+    validator = _not_negative if metadata.get("minimum") == 0 else _positive
     return attrs.field(
-        default=default, validator=_positive, metadata={"help": help_text} | metadata
+        default=default, validator=validator, metadata={"help": help_text} | metadata
     )
 
 
@@ -123,6 +130,18 @@ class Settings:
     )
     tokens_per_connection: int = _number(
         200, "more tokens open further connections", metavar="N", maximum=200
+    )
+    redundancy: int = _number(
+        1,
+        "connections for each token: what one of them misses, another has",
+        metavar="N",
+        maximum=4,
+    )
+    rotation_seconds: float = _number(
+        0.0,
+        "a session that old is replaced by a fresh one, without a break; 0: never",
+        metavar="S",
+        minimum=0,
     )
     ids_per_frame: int = _number(
         100, "token ids in one subscription frame at most", metavar="N", maximum=100

@@ -30,10 +30,11 @@ DATA_DEADLINE_SECONDS = 3.0
 PING_INTERVAL_SECONDS = 1.0
 PONG_DEADLINE_SECONDS = 3.0
 FIRST_BOOK_DEADLINE_SECONDS = 2.0
+AUDIT_SECONDS = 6.0
 RECONNECT_SECONDS_MAX = 1.0
 """The exchange fails every few seconds on purpose: no reason to come back ever more slowly."""
 UNFELT_SECONDS = 1.0
-"""A fault that is over for so long without having disturbed a book was shrugged off."""
+"""A fault that is over for so long without having disturbed a book may have been shrugged off."""
 
 Sink = Callable[[Service], ChildSpec[object]]
 
@@ -49,6 +50,7 @@ def demo_settings(settings: Settings, endpoints: Endpoints) -> Settings:
         ping_interval_seconds=PING_INTERVAL_SECONDS,
         pong_deadline_seconds=PONG_DEADLINE_SECONDS,
         first_book_deadline_seconds=FIRST_BOOK_DEADLINE_SECONDS,
+        audit_seconds=AUDIT_SECONDS,
         reconnect_seconds_max=RECONNECT_SECONDS_MAX,
     )
 
@@ -67,7 +69,7 @@ async def run_demo(
 ) -> int:
     """Run until `seconds` have passed or a signal came; returns the exit code."""
     tracker = FaultTracker()
-    venue = Venue(
+    venue = tracker.venue = Venue(
         seed=seed,
         markets=markets,
         rate=rate,
@@ -102,9 +104,13 @@ async def _stop_after(seconds: float, service: Service) -> None:
 
 
 class FaultTracker:
-    """Says in the stream which fault was injected, and when its books were right again."""
+    """Says in the stream which fault was injected, and when its books were right again.
+
+    Right is what the exchange says: here, and only here, its own books are at hand.
+    """
 
     def __init__(self) -> None:
+        self.venue: Venue | None = None
         self._open: dict[int, FaultRecord] = {}
         self._disturbed: set[int] = set()
         self._service: Service | None = None
@@ -153,12 +159,27 @@ class FaultTracker:
                     self._recovered(record, service)
 
     def _is_over(self, record: FaultRecord, service: Service) -> bool:
-        if record.id not in self._disturbed:
-            # A fault can pass unfelt, like frames that are late but complete and in order.
-            unfelt_at = record.started + record.seconds + UNFELT_SECONDS
-            return trio.current_time() >= unfelt_at
-        tokens = record.tokens or service.tokens
-        return all(service.trust(token).state is TrustState.LIVE for token in tokens)
+        assert self.venue is not None
+        record = next((r for r in self.venue.fault_log if r.id == record.id), record)
+        if record.ended is None:
+            return False
+        # It may not have been noticed yet, or pass unfelt, like frames that are only late.
+        was_felt = record.id in self._disturbed
+        if not was_felt and trio.current_time() < record.ended + UNFELT_SECONDS:
+            return False
+        tokens = record.hurt or record.tokens or service.tokens
+        return all(self._is_right(token, service) for token in tokens)
+
+    def _is_right(self, token: str, service: Service) -> bool:
+        assert self.venue is not None
+        state = self.venue.book_state(token)
+        if service.trust(token).state is not TrustState.LIVE or state is None:
+            return state is None  # resolved: there is nothing to be right about
+        book = service.book(token)
+        return (tuple(book.wire_bids), tuple(book.wire_asks)) == (
+            tuple(state.bids),
+            tuple(state.asks),
+        )
 
     def _recovered(self, record: FaultRecord, service: Service) -> None:
         del self._open[record.id]

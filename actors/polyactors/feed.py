@@ -21,10 +21,16 @@ from polyactors.messages import ControlMessage
 from polysupervisor import Address
 
 if TYPE_CHECKING:
+    from polyactors.relay import Relay
     from polyactors.shard import BookShard
+    from polyactors.token_book import TokenBook
 
 STOPPING = "stopping"
 """The reason of a feed_down that was ordered, by the user or by a supervisor."""
+SUSPECT_MISMATCHES = 2
+"""Of one token in one session: the fresh subscription after the first did not cure it."""
+SUSPECT_TOKENS = 3
+"""So many different tokens in one session are no chance."""
 
 
 class Feed:
@@ -55,7 +61,7 @@ class Feed:
         frames unnoticed when the parser's mailbox is emptied at a restart."""
         self.down_reason: str | None = None
         """Why the last session ended; None while one is live or none was tried."""
-        self._lost: StaleReason | None = None
+        self.lost: StaleReason | None = None
         """What the books turned STALE by when the last session that was up ended; None before
         the first such end. What happened from then to the next session was not seen."""
         self.markets: dict[str, str] = {}
@@ -67,6 +73,16 @@ class Feed:
         self.shard_alarm: trio.CancelScope | None = None
         """What the shard's wait ends by; its deadline follows what a session changes."""
         self.connection_address: Address[ControlMessage] | None = None
+        self.relay: Relay | None = None
+        """Decides what of this feed is public; None while it alone carries its tokens."""
+        self.farewell = ""
+        """Why the service lets the feed go: the detail of its last feed_down."""
+        self.is_suspect = False
+        """Whether tokens seem to have gone silent in the live session, which itself is not."""
+        self.on_suspicion: Callable[[], None] = _nothing
+        """Called when `is_suspect` becomes true."""
+        self._audit_mismatches = Counter[str]()
+        """In the live session, by token."""
 
     def session_up(self, epoch: int) -> None:
         """A session began: its subscription is sent, no frame of it was handed on yet."""
@@ -75,23 +91,33 @@ class Feed:
         self.session_since_seconds = self.last_data_seconds = now
         self.first_data, self.beyond_first_dump = trio.Event(), trio.Event()
         self.down_reason = None
+        self.is_suspect = False
+        self._audit_mismatches.clear()
         time_ns = self.env.clock_ns()
         events: list[Event] = [FeedUp(time_ns=time_ns, feed=self.id, epoch=epoch)]
-        if self._lost is not None:
-            events.append(
-                Gap(time_ns=time_ns, feed=self.id, epoch=epoch, token=None, reason=self._lost)
-            )
+        unseen: list[tuple[str | None, StaleReason]] = []
+        if self.relay is not None:
+            unseen = self.relay.session_up(self)
+        elif self.lost is not None:
+            unseen = [(None, self.lost)]
+        events += [
+            Gap(time_ns=time_ns, feed=self.id, epoch=epoch, token=token, reason=reason)
+            for token, reason in unseen
+        ]
         self._publish(events)
         self._tell_shard(lambda shard: shard.session_up(epoch, now))
 
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
         """The session ended, or its connect failed: its books are stale from this moment."""
         stale = StaleReason.FEED_STALLED if reason == "feed_stalled" else StaleReason.DISCONNECTED
-        if self.epoch is not None:
-            self._lost = stale
+        was_up = self.epoch is not None
+        if was_up:
+            self.lost = stale
         self.epoch = None
         self.down_since_seconds = trio.current_time()
         self.down_reason = reason
+        if reason == STOPPING:
+            detail = self.farewell
         down = FeedDown(
             time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch, reason=reason, detail=detail
         )
@@ -102,6 +128,8 @@ class Feed:
         if stale is StaleReason.FEED_STALLED:
             self.env.statistics.detect.add(now - self.last_data_seconds)
         self._tell_shard(lambda shard: shard.session_down(stale, now))
+        if was_up and self.relay is not None:
+            self.relay.session_down(self, stale)
 
     def gave_up(self) -> None:
         """The feed's supervisor has given up for now: a bug, or bad luck without end."""
@@ -115,6 +143,17 @@ class Feed:
         if beyond_first_dump:
             self.beyond_first_dump.set()
 
+    def note_audit_mismatch(self, token: str) -> None:
+        """The audit has proven a book wrong although the feed flows. A fresh subscription cures
+        what was lost by chance; a token that is wrong again, or many, is a stall."""
+        self._audit_mismatches[token] += 1
+        if not self.is_suspect and (
+            self._audit_mismatches[token] >= SUSPECT_MISMATCHES
+            or len(self._audit_mismatches) >= SUSPECT_TOKENS
+        ):
+            self.is_suspect = True
+            self.on_suspicion()
+
     def follow(self, token: str) -> None:
         """A token joins the feed (in a replay, where nothing was subscribed)."""
         self.tokens = (*self.tokens, token)
@@ -127,20 +166,24 @@ class Feed:
             return Trust(TrustState.STALE, StaleReason.DISCONNECTED, self.down_since_seconds)
         return trust
 
-    def reading(self, token: str) -> BookReading:
-        """The token's levels as they are now, labelled with its trust."""
-        state = None if self.shard is None else self.shard.books.get(token)
+    def book_of(self, token: str) -> "TokenBook | None":
+        """The token's book; None while no shard holds it."""
+        return None if self.shard is None else self.shard.books.get(token)
+
+    def reading(self, token: str, trust: Trust | None = None) -> BookReading:
+        """The token's levels as they are now, labelled with `trust`, or else with its own."""
+        state = self.book_of(token)
         book = OrderBook(token, "") if state is None else state.book
         return BookReading.take(
             book,
-            self.believed(token),
+            trust or self.believed(token),
             settled=state is not None and state.settled,
             now_seconds=trio.current_time(),
         )
 
     def last_hash(self, token: str) -> str:
         """The hash that the stream stated last for the token; "" when it has stated none."""
-        state = None if self.shard is None else self.shard.books.get(token)
+        state = self.book_of(token)
         return "" if state is None else state.group.hash
 
     def busiest(self, count: int) -> list[str]:
@@ -180,3 +223,7 @@ def _now_seconds() -> float:
         return trio.current_time()
     except RuntimeError:
         return 0.0
+
+
+def _nothing() -> None:
+    pass

@@ -8,7 +8,11 @@ from collections.abc import Callable
 from math import inf
 from typing import Any
 
-from polyactors.config import BACKOFF_SECONDS_MIN
+from polyactors.config import (
+    BACKOFF_SECONDS_MIN,
+    FEED_GAVE_UP_RETRY_SECONDS,
+    FEED_GAVE_UP_RETRY_SECONDS_MAX,
+)
 from polyactors.connection import run_connection
 from polyactors.errors import SessionFailed
 from polyactors.feed import Feed
@@ -33,12 +37,37 @@ from polysupervisor import (
     Shutdown,
     Strategy,
     Supervisor,
+    SupervisorEscalation,
 )
 
 FEED_SHUTDOWN = Shutdown(grace=2.0, kill=2.0)
 CONTROL_KEYS_MAX = 1024
 """Different orders that a connection's control mailbox holds: its tokens, a PING, an Abort."""
 HEARTBEAT_MESSAGES_MAX = 64
+
+
+def shard_id(feed: Feed) -> str:
+    """The id of the child that keeps the feed's books."""
+    return feed.id.replace("feed", "shard")
+
+
+def feed_spec(
+    feed: Feed, shard: Callable[[], Address[ShardMessage]], rest: RestClient
+) -> ChildSpec[object]:
+    """A feed as a child of the service. One that exhausts its intensity has a bug or very bad
+    luck; it is tried again, but rarely, and the rest of the service goes on."""
+    return ChildSpec(
+        id=feed.id,
+        factory=lambda: make_feed(feed, shard, rest),
+        backoff=Backoff(
+            min=FEED_GAVE_UP_RETRY_SECONDS,
+            max=FEED_GAVE_UP_RETRY_SECONDS_MAX,
+            jitter=0.0,
+            reset_after=FEED_GAVE_UP_RETRY_SECONDS_MAX,
+        ),
+        expected=(SupervisorEscalation,),
+        shutdown=Shutdown(grace=10.0),
+    )
 
 
 def make_feed(

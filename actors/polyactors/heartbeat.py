@@ -36,19 +36,16 @@ async def run_heartbeat(
         if feed.epoch is not None:  # a former incarnation died in the middle of a session
             watch.begin(feed.epoch)
         ctx.ready()
-        try:
-            while True:
-                messages: list[HeartbeatMessage] = []
-                with trio.move_on_at(watch.pulse.next_due()):
-                    messages = await ctx.inbox.receive_batch()
-                for message in messages:
-                    if isinstance(message, SessionOpened):
-                        watch.begin(message.epoch)
-                    elif message.epoch == watch.pulse.epoch:
-                        watch.pulse.pong()
-                watch.beat()
-        finally:
-            nursery.cancel_scope.cancel()
+        while True:
+            messages: list[HeartbeatMessage] = []
+            with trio.move_on_at(watch.pulse.next_due()):
+                messages = await ctx.inbox.receive_batch()
+            for message in messages:
+                if isinstance(message, SessionOpened):
+                    watch.begin(message.epoch)
+                elif message.epoch == watch.pulse.epoch:
+                    watch.pulse.pong()
+            watch.beat()
 
 
 class _Watch:

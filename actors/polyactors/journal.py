@@ -1,7 +1,7 @@
 """The journal of a book shard: what it publishes, gathered in order until it is handed out."""
 
 from polyactors.book.numbers import Side, to_decimal
-from polyactors.book.trust import DESYNCS, StaleReason, TrustState
+from polyactors.book.trust import DESYNCS, StaleReason, Trust, TrustState
 from polyactors.events import (
     BookUpdated,
     Cause,
@@ -52,17 +52,12 @@ class Journal:
         if reason in DESYNCS:
             self._statistics.desyncs_by_reason[reason.value] += 1
         self._held_back.pop(state.token, None)
-        self._events.append(
-            TrustChanged(
-                time_ns=self._clock_ns(),
-                token=state.token,
-                market=state.market or None,
-                epoch=self._feed.last_epoch,
-                state=new,
-                previous=before.state,
-                reason=reason,
-            )
-        )
+        trust = self._feed.trust[state.token]
+        if self._feed.relay is None:
+            market = state.market or None
+            self._events.append(trust_changed(self._feed, state.token, market, before, trust))
+        else:
+            self._events += self._feed.relay.trust_changed(self._feed, state, now)
 
     def update(self, state: TokenBook, cause: Cause, *, is_behind: bool = False) -> None:
         """The book of a LIVE token changed; `is_behind` holds it back to the batch's end."""
@@ -80,18 +75,24 @@ class Journal:
 
     def gap(self, token: str | None, reason: StaleReason) -> None:
         """Something was missed here; None for every token of the feed."""
-        self._events.append(
+        relay = self._feed.relay
+        self._events += [
             Gap(
                 time_ns=self._clock_ns(),
                 feed=self._feed.id,
                 epoch=self._feed.epoch,
-                token=token,
+                token=missed,
                 reason=reason,
             )
-        )
+            for missed in ((token,) if relay is None else relay.missed(self._feed, token))
+        ]
 
     def trade(self, event: LastTradePrice) -> None:
         """A trade was printed."""
+        if self._feed.relay is not None:
+            what = (event.timestamp_ms, event.price, event.size, event.side)
+            if not self._feed.relay.is_news(self._feed, event.token, what):
+                return
         self._events.append(
             TradePrinted(
                 time_ns=self._clock_ns(),
@@ -107,6 +108,10 @@ class Journal:
 
     def tick_size(self, event: TickSizeChange) -> None:
         """The price grid of a token changed."""
+        if self._feed.relay is not None:
+            what = (event.timestamp_ms, event.old, event.new)
+            if not self._feed.relay.is_news(self._feed, event.token, what):
+                return
         self._events.append(
             TickSizeChanged(
                 time_ns=self._clock_ns(),
@@ -119,21 +124,40 @@ class Journal:
         )
 
     def _publish_update(self, state: TokenBook) -> None:
-        book = state.book
-        bid, ask = book.best_bid_units, book.best_ask_units
-        if not state.settled and book.is_crossed:
-            bid = ask = None  # the step is half told: this is nobody's top of book
-        self._events.append(
-            BookUpdated(
-                time_ns=self._clock_ns(),
-                token=state.token,
-                market=state.market,
-                epoch=self._feed.epoch or 0,
-                best_bid=None if bid is None else to_decimal(bid),
-                best_ask=None if ask is None else to_decimal(ask),
-                bids=book.bid_count,
-                asks=book.ask_count,
-                cause=state.last_cause,
-                settled=state.settled,
-            )
-        )
+        if self._feed.relay is None or self._feed.relay.admit(self._feed, state):
+            self._events.append(book_updated(self._feed, state))
+
+
+def trust_changed(
+    feed: Feed, token: str, market: str | None, before: Trust, trust: Trust
+) -> TrustChanged:
+    """The event of a transition, as `feed` has made it."""
+    return TrustChanged(
+        time_ns=feed.env.clock_ns(),
+        token=token,
+        market=market,
+        epoch=feed.last_epoch,
+        state=trust.state,
+        previous=before.state,
+        reason=trust.reason,
+    )
+
+
+def book_updated(feed: Feed, state: TokenBook) -> BookUpdated:
+    """The event of the book of `feed` as it is now."""
+    book = state.book
+    bid, ask = book.best_bid_units, book.best_ask_units
+    if not state.settled and book.is_crossed:
+        bid = ask = None  # the step is half told: this is nobody's top of book
+    return BookUpdated(
+        time_ns=feed.env.clock_ns(),
+        token=state.token,
+        market=state.market,
+        epoch=feed.epoch or 0,
+        best_bid=None if bid is None else to_decimal(bid),
+        best_ask=None if ask is None else to_decimal(ask),
+        bids=book.bid_count,
+        asks=book.ask_count,
+        cause=state.last_cause,
+        settled=state.settled,
+    )

@@ -49,11 +49,19 @@ async def run_observer(
             )
         elif event.kind is EventKind.STARTED and event.incarnation > 1:
             _restarted(event, reasons.pop(event.path, "restarted with its group"), env)
+        elif event.kind in (EventKind.STOPPED, EventKind.KILLED):
+            _forget(reasons, event.path)
         elif event.kind is EventKind.GAVE_UP:
             log.error("an actor failed too often and stays down", path=event.path)
         elif event.kind is EventKind.RESTART_SCHEDULED and _is_feed(event.path):
             log.error("a feed gave up", path=event.path, again_in_seconds=event.delay)
             feed_gave_up(event.path.removeprefix(FEEDS_PATH))
+
+
+def _forget(reasons: dict[str, str], path: str) -> None:
+    """What was stopped may never be started again, and what was below it with it."""
+    for name in [name for name in reasons if name == path or name.startswith(path + "/")]:
+        del reasons[name]
 
 
 def _is_feed(path: str) -> bool:
@@ -97,6 +105,12 @@ class Outages:
                 self._young[event.feed] = now
             elif isinstance(event, FeedDown):
                 self._down(event, now)
+
+    def forget(self, feed: str) -> None:
+        """The feed is gone for good."""
+        self._outages.pop(feed, None)
+        self._young.pop(feed, None)
+        self._held.discard(feed)
 
     def next_due(self) -> float:
         """When to call `take` again even without news; inf when nothing is due."""

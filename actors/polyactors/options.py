@@ -24,7 +24,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
 def _settings_options() -> tuple[Option, ...]:
-    # Every number of Settings must be greater than 0; that is what its validator says, too.
+    # A number of Settings has its minimum or must be greater than 0, as its validator says, too.
     return tuple(
         Option(
             setting.name,
@@ -32,7 +32,8 @@ def _settings_options() -> tuple[Option, ...]:
             setting.metadata["help"],
             metavar=setting.metadata.get("metavar"),
             default=setting.default,
-            above=0 if setting.type in (int, float) else None,
+            above=0 if setting.type in (int, float) and "minimum" not in setting.metadata else None,
+            minimum=setting.metadata.get("minimum"),
             maximum=setting.metadata.get("maximum"),
             fault=url_fault if setting.metadata.get("metavar") == "URL" else None,
         )

@@ -62,8 +62,7 @@ class ReplayReport:
     frames: int
     unreadable_frames: int
     events: dict[str, int]
-    """By the wire's event type."""
-    unknown_events: int
+    """By the wire's event type; types that nobody knows stand here too."""
     groups: int
     groups_top_ok: int
     groups_hash_ok: int
@@ -94,6 +93,16 @@ class ReplayReport:
         return lines
 
 
+def replay_feed() -> Feed:
+    """The feed of a replay: no tokens yet, and no deadline for a first book."""
+    return Feed("replay", (), Environment(Settings(first_book_deadline_seconds=inf)))
+
+
+def replay_shard(feed: Feed, send: Send) -> BookShard:
+    """The books of a replay: of any token that appears, every group hashed, no group quiet."""
+    return BookShard(feed, send, adopt_any_token=True, hash_every_group=True, quiet_seconds=inf)
+
+
 async def replay_files(
     paths: Sequence[str],
     *,
@@ -106,17 +115,15 @@ async def replay_files(
     `progress` the number of frames read so far. Raises UsageError for a file that cannot be
     read or holds no readable line. Cancellation: stops at once.
     """
-    env = Environment(Settings(first_book_deadline_seconds=inf))
-    feed = Feed("replay", (), env)
+    feed = replay_feed()
+    env = feed.env
     lines = Lines()
     codec = MarketCodec()
     readable: dict[str, int] = {}
     shards: list[BookShard] = []
 
     def make_shard(feed: Feed, send: Send) -> BookShard:
-        shard = BookShard(
-            feed, send, adopt_any_token=True, hash_every_group=True, quiet_seconds=inf
-        )
+        shard = replay_shard(feed, send)
         shards.append(shard)
         return shard
 
@@ -185,9 +192,7 @@ async def replay_files(
             raise UsageError(
                 f"{path} has no readable line; expected one WebSocket frame (JSON) a line"
             )
-    shard = shards[-1]
-    shard.close_groups(trio.current_time())
-    return _report(feed, shard)
+    return replay_report(feed, shards[-1])
 
 
 async def _read(
@@ -230,7 +235,9 @@ async def _read(
             file.close()
 
 
-def _report(feed: Feed, shard: BookShard) -> ReplayReport:
+def replay_report(feed: Feed, shard: BookShard) -> ReplayReport:
+    """What a replay found; closes the groups that are still open, so the frames must be through."""
+    shard.close_groups(trio.current_time())
     statistics = feed.env.statistics
 
     def text(units: int | None) -> str | None:
@@ -239,8 +246,7 @@ def _report(feed: Feed, shard: BookShard) -> ReplayReport:
     return ReplayReport(
         frames=feed.messages,
         unreadable_frames=statistics.unreadable_frames,
-        events=dict(statistics.events),
-        unknown_events=statistics.unknown_events.total(),
+        events=dict(statistics.events + statistics.unknown_events),
         groups=statistics.groups,
         groups_top_ok=statistics.groups_top_ok,
         groups_hash_ok=statistics.groups_hash_ok,

@@ -18,8 +18,9 @@ from polyactors.config import Settings, from_environment, make_settings
 from polyactors.discovery import Wanted, check_token, listed, make_wanted, run_discovery, shown
 from polyactors.environment import Environment
 from polyactors.errors import BookNotLive, UnknownToken, UsageError
-from polyactors.feed import STOPPING, Feed
+from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
+from polyactors.relay import Relay
 from polyactors.rest import RestClient
 from polyactors.statistics import Statistics
 from polyactors.stream import QUEUE_EVENTS_MAX, Subscription
@@ -74,13 +75,13 @@ class Service:
         self._rest = rest
         self._awaits_listing = wanted.needs_listing
         self._listing_outage = Outage()
-        self._feeds: list[Feed] = []
-        self._feed_of: dict[str, Feed] = {}
+        self._relay = Relay(env)
+        self._feeds = self._relay.feeds
         self._add_feeds(wanted.tokens)
         self._tree = Tree(
             env,
             rest,
-            self._feeds,
+            self._relay,
             sinks=[sink(self) for sink in sinks],
             discover=self._discover if wanted.needs_listing else None,
             last=None if last is None else last(self),
@@ -117,7 +118,8 @@ class Service:
         labelled. Raises UnknownToken for a token that the service does not follow, UsageError
         for what is no text.
         """
-        reading = self._feed(token).reading(token)
+        self._check(token)
+        reading = self._relay.reading(token)
         if reading.state is not TrustState.LIVE and not allow_stale:
             raise BookNotLive(token, reading.state, reading.reason, reading.age_seconds)
         return reading
@@ -128,12 +130,13 @@ class Service:
         As `book` has it: what was LIVE in a session that is over is not, though the stream and
         the summary leave the last states as they were when the service stopped.
         """
-        return self._feed(token).believed(token)
+        self._check(token)
+        return self._relay.trust(token)
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """Every token that the service follows."""
-        return tuple(self._feed_of)
+        return self._relay.tokens
 
     @property
     def statistics(self) -> Statistics:
@@ -142,7 +145,7 @@ class Service:
 
     def states(self) -> Counter[str]:
         """Number of tokens by trust state."""
-        return Counter(trust.state.value for feed in self._feeds for trust in feed.trust.values())
+        return self._relay.states()
 
     def summary(self) -> dict[str, object]:
         """What `--summary` writes."""
@@ -164,13 +167,15 @@ class Service:
 
     def token_statuses(self) -> list[TokenStatus]:
         """All tokens with their books, now."""
-        feeds = self._feed_of.items()
-        return [TokenStatus(token, feed.id, feed.reading(token)) for token, feed in feeds]
+        relay = self._relay
+        return [
+            TokenStatus(token, relay.leader(token).id, relay.reading(token))
+            for token in relay.tokens
+        ]
 
     def feed_id(self, token: str) -> str | None:
-        """The feed that follows a token; None when none does."""
-        feed = self._feed_of.get(token)
-        return None if feed is None else feed.id
+        """The feed whose book of a token is shown; None when none follows it."""
+        return self._relay.leader(token).id if self._relay.carries(token) else None
 
     async def follow(self, tokens: Sequence[str]) -> None:
         """Follow further tokens, on feeds of their own; known ones are passed over.
@@ -201,20 +206,14 @@ class Service:
 
     def _add_feeds(self, tokens: object) -> None:
         checked = [check_token(token) for token in listed("tokens", tokens)]
-        fresh = [token for token in dict.fromkeys(checked) if token not in self._feed_of]
-        size = self.env.settings.tokens_per_connection
-        for start in range(0, len(fresh), size):
-            feed = Feed(f"feed-{len(self._feeds)}", fresh[start : start + size], self.env)
-            self._feeds.append(feed)
-            self._feed_of.update(dict.fromkeys(feed.tokens, feed))
+        fresh = [token for token in dict.fromkeys(checked) if not self._relay.carries(token)]
+        self._relay.add(fresh)
 
-    def _feed(self, token: object) -> Feed:
+    def _check(self, token: object) -> None:
         if not isinstance(token, str):
             raise UsageError(f"a token id is a text of digits, not {shown(token)}")
-        try:
-            return self._feed_of[token]
-        except KeyError:
-            raise UnknownToken(f"the service does not follow the token {shown(token)}") from None
+        if not self._relay.carries(token):
+            raise UnknownToken(f"the service does not follow the token {shown(token)}")
 
     def _say_what_never_came(self) -> None:
         """For a program that ends before anything has failed, which can take many seconds."""

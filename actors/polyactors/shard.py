@@ -264,7 +264,11 @@ class BookShard:
         self._learn_market(state, event.market)
         if event.tick_size is not None:
             state.dumps_state_tick_size = True
-        elif state.step is Step.REDRIVEN and state.dumps_state_tick_size:
+        elif (
+            state.step is Step.REDRIVEN
+            and state.dumps_state_tick_size
+            and not self._adopt_any_token  # a replay has given up no subscription
+        ):
             # The book after a trade, still under way from the subscription that was given up:
             # what happened between that one's end and the new one's begin is in neither. Only
             # the first book of a subscription states the tick size (PROTOCOL.md section 2).

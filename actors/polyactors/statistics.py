@@ -20,6 +20,8 @@ SAMPLES_KEPT_MAX = 20
 UNKNOWN_NAMES_MAX = 256
 """Different unknown event types or fields counted by name; more are counted as OTHER."""
 OTHER = "(other)"
+GONE = "(rotated)"
+"""Stands for the path of actors that were replaced."""
 
 
 def count_name(counter: Counter[str], name: str) -> None:
@@ -48,6 +50,8 @@ class Statistics:
     """By path of the actor."""
     resyncs: Counter[str] = Factory(Counter[str])
     """By reason."""
+    rotations: int = 0
+    """Feeds that were replaced by fresh ones."""
     stale_batches: int = 0
     """Batches of a dead epoch that were dropped."""
     foreign_events: int = 0
@@ -108,6 +112,11 @@ class Statistics:
         """Count one event's own timestamp against our clock; a clock ahead of ours is 0."""
         self.lags_ms[min(max(lag_ms, 0), LAG_MS_MAX)] += 1
 
+    def forget_actor(self, path: str) -> None:
+        """An actor, and what was below it, is gone for good: its restarts are the next one's."""
+        for name in [name for name in self.restarts if name == path or name.startswith(path + "/")]:
+            self.restarts[GONE + name.removeprefix(path)] += self.restarts.pop(name)
+
     def lag_percentile_ms(self, percent: float) -> int | None:
         """Nearest-rank percentile; None before the first event."""
         return nearest_rank(self.lags_ms, percent)
@@ -127,6 +136,7 @@ class Statistics:
             "connects": self.connects,
             "restarts": dict(self.restarts),
             "resyncs": dict(self.resyncs),
+            "rotations": self.rotations,
             "stale_batches": self.stale_batches,
             "groups": self.groups,
             "groups_top_ok": self.groups_top_ok,

@@ -11,6 +11,8 @@ root                      ONE_FOR_ONE
 │ │ └ feed-k              connection → heartbeat → parser (feed_tree.py)
 │ ├ snapshots             REST books for what the WebSocket never delivered
 │ ├ audit                 every LIVE book held against REST's, round after round
+│ ├ relay                 the clock of what merges redundant feeds
+│ ├ rotation              replaces feeds without a break
 │ └ discovery             only when Gamma must still be asked
 └ …                       the caller's last child (the terminal): first to stop
 """
@@ -23,20 +25,18 @@ import trio
 
 from polyactors.audit import run_audit
 from polyactors.books import MAILBOX_BATCHES, run_shard
-from polyactors.config import (
-    DISCOVERY_SECONDS_MAX,
-    FEED_GAVE_UP_RETRY_SECONDS,
-    FEED_GAVE_UP_RETRY_SECONDS_MAX,
-)
+from polyactors.config import DISCOVERY_SECONDS_MAX
 from polyactors.environment import Environment
 from polyactors.errors import RestFailed
 from polyactors.events import FeedDown, FeedUp
 from polyactors.feed import Feed
-from polyactors.feed_tree import FEED_SHUTDOWN, make_feed
+from polyactors.feed_tree import FEED_SHUTDOWN, feed_spec, shard_id
 from polyactors.logger import Outage
 from polyactors.messages import AuditAgain, FetchBook, ShardMessage
 from polyactors.observer import LOOKOUT_EVENTS_MAX, Outages, run_lookout, run_observer
+from polyactors.relay import Relay, run_relay
 from polyactors.rest import RestClient
+from polyactors.rotation import Rotation, run_rotation
 from polyactors.snapshots import run_snapshots
 from polysupervisor import (
     Address,
@@ -53,7 +53,6 @@ from polysupervisor import (
     Shutdown,
     Strategy,
     Supervisor,
-    SupervisorEscalation,
 )
 
 RUNTIME_EVENTS_MAX = 4096
@@ -72,17 +71,21 @@ class Tree:
         self,
         env: Environment,
         rest: RestClient,
-        feeds: Sequence[Feed],
+        relay: Relay,
         *,
         sinks: Sequence[ChildSpec[object]],
         discover: Callable[[Context[object]], Awaitable[None]] | None,
         last: ChildSpec[object] | None,
         rng: Random | None,
     ) -> None:
-        """`feeds` is the service's own list: what is added to it starts with `grow`."""
+        """`relay` has the service's feeds: what is added starts with `grow`, what is removed
+        stops with `shrink`."""
         self._env = env
         self._rest = rest
-        self._feeds = feeds
+        self._relay = relay
+        self._feeds = relay.feeds
+        self._rotation = Rotation(relay, env.settings.rotation_seconds, env.statistics)
+        self._outages = Outages()
         self._sinks = sinks
         self._discover = discover
         self._books: Supervisor | None = None
@@ -105,7 +108,7 @@ class Tree:
         self.root = _Root(env, children, rng, bus)
 
     async def grow(self) -> None:
-        """Start what was added to `feeds`. Safe to repeat after an error or a cancellation.
+        """Start what was added to the feeds. Safe to repeat after an error or a cancellation.
 
         Raises NotRunning before the core has started and while it stops.
         """
@@ -114,17 +117,36 @@ class Tree:
                 # Looked up at every turn: the core may have been restarted by now.
                 if self._books is None or self._feeds_supervisor is None:
                     raise NotRunning("the service has not started")
-                if not _has(self._books, _shard_id(feed)):
+                if not _has(self._books, shard_id(feed)):
                     await self._books.start_child(self._shard_spec(feed))
-                self._shards[feed.id] = self._books.address(_shard_id(feed))
+                self._shards[feed.id] = self._books.address(shard_id(feed))
                 if not _has(self._feeds_supervisor, feed.id):
                     await self._feeds_supervisor.start_child(self._feed_spec(feed))
+
+    async def shrink(self) -> None:
+        """Stop what was removed from the feeds, and forget it. Safe to repeat as `grow` is.
+
+        Raises NotRunning before the core has started and while it stops.
+        """
+        async with self._growing:
+            if self._books is None or self._feeds_supervisor is None:
+                raise NotRunning("the service has not started")
+            for supervisor, kept in (
+                (self._feeds_supervisor, {feed.id for feed in self._feeds}),
+                (self._books, {shard_id(feed) for feed in self._feeds}),
+            ):
+                for child in supervisor.children():
+                    if child.id not in kept:
+                        await _remove(supervisor, child.id)
+                        self._env.statistics.forget_actor(child.path)
+            for gone in self._shards.keys() - {feed.id for feed in self._feeds}:
+                del self._shards[gone]
+                self._outages.forget(gone)
 
     # --- what watches ---------------------------------------------------------------------
 
     def _make_observability(self) -> Supervisor:
         news = self._env.hub.subscribe(LOOKOUT_EVENTS_MAX, kinds=(FeedUp, FeedDown))
-        outages = Outages()
         watchers: list[ChildSpec[object]] = [
             ChildSpec(
                 id="observer",
@@ -137,7 +159,7 @@ class Tree:
             ),
             ChildSpec(
                 id="lookout",
-                factory=lambda: lambda ctx: run_lookout(ctx, news, outages),
+                factory=lambda: lambda ctx: run_lookout(ctx, news, self._outages),
                 shutdown=AT_ONCE,
             ),
         ]
@@ -183,6 +205,23 @@ class Tree:
                 shutdown=AT_ONCE,
             ),
         ]
+        clocks: list[ChildSpec[object]] = [
+            ChildSpec(
+                id="relay",
+                factory=lambda: lambda ctx: run_relay(ctx, self._relay),
+                shutdown=AT_ONCE,
+            ),
+            ChildSpec(
+                id="rotation",
+                factory=lambda: (
+                    lambda ctx: run_rotation(ctx, self._rotation, self.grow, self.shrink)
+                ),
+                backoff=Backoff(),
+                expected=(NotRunning,),
+                shutdown=AT_ONCE,
+            ),
+        ]
+        children += clocks
         if self._discover is not None:
             discover = self._discover
             children.append(
@@ -210,7 +249,7 @@ class Tree:
             intensity=Intensity(5, 60.0),
         )
         for feed in self._feeds:
-            self._shards[feed.id] = self._books.address(_shard_id(feed))
+            self._shards[feed.id] = self._books.address(shard_id(feed))
         return self._books
 
     def _make_feeds(self) -> Supervisor:
@@ -221,9 +260,12 @@ class Tree:
 
     # --- one feed -------------------------------------------------------------------------
 
+    def _feed_spec(self, feed: Feed) -> "ChildSpec[object]":
+        return feed_spec(feed, lambda: self._shards[feed.id], self._rest)
+
     def _shard_spec(self, feed: Feed) -> "ChildSpec[ShardMessage]":
         return ChildSpec(
-            id=_shard_id(feed),
+            id=shard_id(feed),
             factory=lambda: (
                 lambda ctx: run_shard(ctx, feed, lambda: self._snapshots, lambda: self._audit)
             ),
@@ -232,29 +274,15 @@ class Tree:
             shutdown=FEED_SHUTDOWN,
         )
 
-    def _feed_spec(self, feed: Feed) -> "ChildSpec[object]":
-        # A feed that exhausts its intensity has a bug or very bad luck; it is tried again, but
-        # rarely, and the rest of the service goes on.
-        return ChildSpec(
-            id=feed.id,
-            factory=lambda: make_feed(feed, lambda: self._shards[feed.id], self._rest),
-            backoff=Backoff(
-                min=FEED_GAVE_UP_RETRY_SECONDS,
-                max=FEED_GAVE_UP_RETRY_SECONDS_MAX,
-                jitter=0.0,
-                reset_after=FEED_GAVE_UP_RETRY_SECONDS_MAX,
-            ),
-            expected=(SupervisorEscalation,),
-            shutdown=Shutdown(grace=10.0),
-        )
-
-
-def _shard_id(feed: Feed) -> str:
-    return feed.id.replace("feed", "shard")
-
 
 def _has(supervisor: Supervisor, child: str) -> bool:
     return any(info.id == child for info in supervisor.children())
+
+
+async def _remove(supervisor: Supervisor, child: str) -> None:
+    await supervisor.stop_child(child)
+    if _has(supervisor, child):  # a dynamic supervisor has forgotten it already
+        await supervisor.delete_child(child)
 
 
 class _Root(Supervisor):

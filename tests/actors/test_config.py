@@ -42,7 +42,7 @@ def test_every_setting_can_be_set_in_a_file_and_in_the_environment(tmp_path: Pat
         examples: dict[Any, tuple[str, Any]] = {
             str: ('"http://here"', "http://here"),
             float: ("2.5", 2.5),
-            int: ("7", 7),
+            int: ("3", 3),
             bool: ("false", False),
         }
         toml, value = examples[field.type]
@@ -99,7 +99,12 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(
 
 
 @pytest.mark.parametrize(
-    "key", [field.name for field in attrs.fields(Settings) if field.type in (int, float)]
+    "key",
+    [
+        field.name
+        for field in attrs.fields(Settings)
+        if field.type in (int, float) and "minimum" not in field.metadata
+    ],
 )
 def test_numbers_must_be_positive(key: str) -> None:
     for value in (0, -1):
@@ -109,11 +114,19 @@ def test_numbers_must_be_positive(key: str) -> None:
     make_settings({key: 1})
 
 
+def test_rotation_may_be_off() -> None:
+    assert make_settings({"rotation_seconds": 0}).rotation_seconds == 0.0
+    text = refusal({"rotation_seconds": -1})
+    assert "rotation_seconds must be 0 or greater" in text
+
+
 def test_a_number_that_is_none_is_refused() -> None:
     assert "ping_interval_seconds" in refusal({"ping_interval_seconds": float("nan")})
 
 
-@pytest.mark.parametrize(("key", "most"), [("tokens_per_connection", 200), ("ids_per_frame", 100)])
+@pytest.mark.parametrize(
+    ("key", "most"), [("tokens_per_connection", 200), ("ids_per_frame", 100), ("redundancy", 4)]
+)
 def test_the_greatest_value_passes_and_one_more_does_not(key: str, most: int) -> None:
     assert getattr(make_settings({key: most}), key) == most
     text = refusal({key: most + 1})

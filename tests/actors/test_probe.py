@@ -10,10 +10,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.actors.running import LIVE, Answer, Play, Run, is_audit
-from tests.actors.scripted_server import NO, YES, Act, Books, Visit, serve
+from tests.actors.scripted_server import NO, SETTINGS, YES, Act, Books, Visit, serve
 
+from polyactors.environment import Environment
 from polyactors.events import FeedDown
 from polyactors.feed import Feed
+from polyactors.heartbeat import run_heartbeat
+from polyactors.messages import Abort, ControlMessage, HeartbeatMessage, SessionOpened
 from polyactors.probe import (
     PROBE_GRACE_SECONDS,
     PROBE_REQUEST_SECONDS_MAX,
@@ -22,6 +25,9 @@ from polyactors.probe import (
     ProbeOutcome,
     compare,
 )
+from polyactors.rest import RestClient
+from polyactors.transport import Network
+from polysupervisor import ChildSpec, Context, MailboxSpec, Supervisor
 
 DATA_DEADLINE_SECONDS = 30.0
 SILENT = serve(tick_seconds=None)
@@ -319,6 +325,50 @@ async def test_a_stop_does_not_wait_for_a_probe(
         began = trio.current_time()
         await run.stop(cancelled=cancelled)
         assert trio.current_time() - began <= 1.0, "as long as a farewell may take, not a probe"
+
+
+async def test_a_session_that_is_announced_twice_is_watched_once(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    """A heartbeat that died between the session's begin and its announcement hears of it so."""
+    rest = Rest()
+    books = Books((YES,))
+
+    async def answer(request: httpx2.Request) -> httpx2.Response:
+        return await rest(request, books)
+
+    network = Network(http_transport=lambda: httpx2.MockTransport(answer))
+    feed = Feed("feed-0", (YES,), Environment(SETTINGS, network))
+    feed.epoch = 7
+    orders: list[ControlMessage] = []
+
+    async def take(ctx: Context[ControlMessage]) -> None:
+        while True:
+            orders.extend(await ctx.inbox.receive_batch())
+
+    connection = ChildSpec[ControlMessage](
+        id="connection", factory=lambda: take, mailbox=MailboxSpec()
+    )
+    async with RestClient(SETTINGS, network) as client:
+        heartbeat = ChildSpec[HeartbeatMessage](
+            id="heartbeat",
+            factory=lambda: (
+                lambda ctx: run_heartbeat(ctx, feed, root.address("connection"), client)
+            ),
+            mailbox=MailboxSpec(),
+        )
+        root = Supervisor("root", [connection, heartbeat])
+        await nursery.start(root.run)
+        root.address("heartbeat").send_nowait(SessionOpened(7))
+        await trio.sleep(5.0)
+        root.address("heartbeat").send_nowait(SessionOpened(7))
+        await trio.sleep(PROBE_GRACE_SECONDS + 35.0)
+        root.stop()
+        await trio.sleep(1.0)
+    assert len(rest.asked) == 1
+    assert [order for order in orders if isinstance(order, Abort)] == [
+        Abort(7, "feed_stalled", orders[-1].detail)  # type: ignore[union-attr]
+    ]
 
 
 async def test_a_shard_without_books_does_not_confuse_the_probe(

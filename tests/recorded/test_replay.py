@@ -2,12 +2,15 @@
 
 import gzip
 import json
+import os
+import subprocess
 import sys
 from itertools import count
 from pathlib import Path
 
 import pytest
 
+from polyactors.cli import EXIT_CLEAN, EXIT_DESYNC, EXIT_USAGE
 from polyactors.errors import UsageError
 from polyactors.frames_file import LINES_PER_BATCH, Lines
 from polyactors.replay import ReplayReport, replay_files
@@ -87,7 +90,7 @@ def write(path: Path, lines: list[bytes]) -> Path:
 async def test_the_ask_cancellation_ends_in_the_books_it_should(capture: Path) -> None:
     report, bad = await replay(capture)
     assert bad == []
-    assert (report.frames, report.unreadable_frames, report.unknown_events) == (8, 0, 0)
+    assert (report.frames, report.unreadable_frames) == (8, 0)
     assert report.events == {"book": 2, "price_change": 5, "best_bid_ask": 2}
     assert (report.groups, report.groups_top_ok, report.groups_hash_ok) == (4, 4, 4)
     assert (report.groups_hash_unverifiable, report.desyncs) == (0, 0)
@@ -190,6 +193,86 @@ async def test_what_a_lost_message_wronged_waits_for_the_next_book(tmp_path: Pat
     assert desyncs == 2
 
 
+async def test_a_book_that_proved_wrong_between_books_is_right_again_with_the_next(
+    tmp_path: Path,
+) -> None:
+    # The wrong group is found by the group after it, in the middle of the stream: unlike a live
+    # feed, a replay has given up no subscription, so any later book is one to believe.
+    frames = venue_frames(60)
+    lost = next(
+        i
+        for i, frame in enumerate(frames)
+        if b'"price_change"' in frame and b'"book"' not in b"".join(frames[i : i + 4])
+    )
+    report, _ = await replay(write(tmp_path / "a.jsonl", frames[:lost] + frames[lost + 1 :]))
+    assert report.desyncs == 2
+    assert {token["state"] for token in report.tokens.values()} == {"LIVE"}
+
+
+async def test_groups_of_a_token_without_a_book_are_not_counted(tmp_path: Path) -> None:
+    first, *rest = venue_frames(100)
+    books = json.loads(first)
+    whole, _ = await replay(write(tmp_path / "whole.jsonl", [first, *rest]))
+    changes = [frame for frame in rest if b'"book"' not in frame]
+    half, _ = await replay(
+        write(tmp_path / "half.jsonl", [json.dumps(books[:1]).encode(), *changes])
+    )
+    none, _ = await replay(write(tmp_path / "none.jsonl", changes))
+    assert half.groups == half.groups_hash_ok == whole.groups // 2
+    assert [token["state"] for token in half.tokens.values()] == ["LIVE", "SYNCING"]
+    assert (none.groups, none.groups_top_ok, none.desyncs) == (0, 0, 0)
+    assert {token["state"] for token in none.tokens.values()} == {"SYNCING"}
+
+
+@pytest.mark.parametrize(
+    ("name", "as_rest_gives_it", "same"),
+    [
+        ("min_order_size", "5", 5),
+        ("min_order_size", "5", 5.0),
+        ("min_order_size", "5", "5.0"),
+        ("tick_size", "0.01", 0.01),
+        ("tick_size", "0.01", ".010"),
+        ("last_trade_price", "0.610", 0.61),
+        ("last_trade_price", "0.610", "0.61"),
+        ("last_trade_price", "0.610", ""),
+        ("last_trade_price", "0.610", None),
+    ],
+)
+async def test_hash_inputs_may_be_spelt_in_other_ways(
+    name: str, as_rest_gives_it: str, same: object, tmp_path: Path
+) -> None:
+    first, *rest = venue_frames(30, seed=2)
+    books = json.loads(first)
+    assert {book[name] for book in books} == {as_rest_gives_it}
+    changed = [{**book, name: same} for book in books]
+    report, bad = await replay(write(tmp_path / "a.jsonl", [json.dumps(changed).encode(), *rest]))
+    assert bad == []
+    assert report.groups_hash_ok == report.groups > 30
+    assert report.desyncs == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "absent"),
+    [
+        ("min_order_size", None),
+        ("min_order_size", ""),
+        ("tick_size", None),
+        ("tick_size", ""),
+        ("neg_risk", None),
+    ],
+)
+async def test_a_hash_input_that_is_empty_is_not_known(
+    name: str, absent: object, tmp_path: Path
+) -> None:
+    first, *rest = venue_frames(30)
+    books = [{**book, name: absent} for book in json.loads(first)]
+    report, bad = await replay(write(tmp_path / "a.jsonl", [json.dumps(books).encode(), *rest]))
+    assert bad == []
+    assert (report.groups_hash_ok, report.groups_hash_unverifiable) == (0, report.groups)
+    assert report.groups > 30
+    assert report.desyncs == 0
+
+
 async def test_a_new_tick_size_does_not_count_for_the_group_before_it(tmp_path: Path) -> None:
     report, _ = await replay(write(tmp_path / "a.jsonl", venue_frames(300, markets=3, seed=3)))
     assert report.events["tick_size_change"] > 0
@@ -287,7 +370,7 @@ async def test_a_line_of_which_a_part_is_readable_was_read(rest: bytes, tmp_path
 async def test_a_line_with_an_event_that_is_unknown_was_read(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [b'[{"event_type":"never_seen"},5]'])
     report, bad = await replay(path)
-    assert (report.unknown_events, len(bad)) == (1, 1)
+    assert (report.events, len(bad)) == ({"never_seen": 1}, 1)
 
 
 async def test_the_lines_of_another_file_do_not_count_for_this_one(tmp_path: Path) -> None:
@@ -355,3 +438,70 @@ async def test_a_bug_ends_the_replay(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(Exception, match=r"planted|books") as caught:
         await replay(path)
     assert not isinstance(caught.value, UsageError)
+
+
+# --- the command ---------------------------------------------------------------------------
+
+
+def run_replay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "polyactors", "replay", *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+KEYS = ["frames", "unreadable_frames", "events", "groups", "groups_top_ok", "groups_hash_ok",
+        "groups_hash_unverifiable", "desyncs", "tokens"]  # fmt: skip
+
+
+def test_json_of_the_capture_is_what_the_design_says(capture: Path) -> None:
+    done = run_replay("--json", capture)
+    assert (done.returncode, done.stderr) == (EXIT_CLEAN, "")
+    report = json.loads(done.stdout)
+    assert list(report) == KEYS
+    assert {
+        name: report[name]
+        for name in ("groups", "groups_top_ok", "groups_hash_ok", "groups_hash_unverifiable")
+    } == {"groups": 4, "groups_top_ok": 4, "groups_hash_ok": 4, "groups_hash_unverifiable": 0}
+    assert report["desyncs"] == 0
+    assert report["tokens"][YES] == {
+        "best_bid": "0.63", "best_ask": "0.638", "bids": 57, "asks": 39, "state": "LIVE",
+    }  # fmt: skip
+
+
+def test_json_is_all_that_stands_on_standard_output(tmp_path: Path) -> None:
+    frames = venue_frames(20)
+    lines = [BAD_LINE.strip(), *frames[:5], b'{"event_type":"never_seen"}', b"{", *frames[5:]]
+    packed = compressed(tmp_path / "bad.jsonl.gz", b"\n".join(lines))
+    done = run_replay("--json", packed)
+    assert done.returncode == EXIT_CLEAN
+    (line,) = done.stdout.splitlines()
+    report = json.loads(line)
+    assert list(report) == KEYS
+    assert report["unreadable_frames"] == 2
+    assert report["events"]["never_seen"] == 1
+    assert report["groups"] == report["groups_hash_ok"] > 20
+    named = done.stderr.splitlines()
+    assert [f"{packed}:{number}: " in text for number, text in zip((1, 8), named, strict=True)]
+
+
+def test_a_desync_is_exit_code_3_and_the_json_is_printed_all_the_same(tmp_path: Path) -> None:
+    frames = venue_frames(20)
+    lost = next(i for i, frame in enumerate(frames) if b'"price_change"' in frame)
+    path = write(tmp_path / "lost.jsonl", frames[:lost] + frames[lost + 1 :])
+    done = run_replay("--json", path)
+    assert (done.returncode, done.stderr) == (EXIT_DESYNC, "")
+    (line,) = done.stdout.splitlines()
+    assert json.loads(line)["desyncs"] > 0
+    assert run_replay(path).returncode == EXIT_DESYNC
+
+
+def test_without_a_result_nothing_stands_on_standard_output(tmp_path: Path) -> None:
+    path = write(tmp_path / "bad.jsonl", [b"{"])
+    done = run_replay("--json", path)
+    assert (done.returncode, done.stdout) == (EXIT_USAGE, "")
+    assert "no readable line" in done.stderr

@@ -12,18 +12,21 @@ STALE_BY_SESSION = (StaleReason.DISCONNECTED, StaleReason.FEED_STALLED)
 class Laws:
     """What must hold of every stream of events; `broken` names each breach."""
 
-    def __init__(self, feed_of: Callable[[str], str | None]) -> None:
+    def __init__(self, carriers: Callable[[str], list[str]]) -> None:
+        """`carriers`: the feeds that carry a token, one or several."""
         self.broken: list[str] = []
         self.is_stopping = False
         """A STALE is a breach from now on: at an orderly stop the last states stand."""
         self.counts = Counter[str]()
         self.stale_reasons = Counter[str]()
         self.down_reasons = Counter[str]()
-        self._feed_of = feed_of
+        self._carriers = carriers
         self._states: dict[str, tuple[TrustState, StaleReason | None]] = {}
         self._doubtful: set[str] = set()
         """Tokens of a Gap that were not called anything but LIVE since."""
         self._epochs: dict[str, int] = {}
+        self._feed_of: dict[int, str] = {}
+        """By epoch: whose session it was."""
         self._epoch_max = 0
         self._ended: set[int] = set()
         self._time_ns = 0
@@ -32,7 +35,8 @@ class Laws:
         self._went_down: str | None = None
         """The feed whose feed_down is the last event but STALEs."""
         self._unseen: set[str] = set()
-        """Feeds that lost a session and have not said so by a gap: due right after feed_up."""
+        """Tokens whose last session was lost and of which no gap has said so: due right after
+        the next feed_up."""
         self._came_up: str | None = None
         """The feed whose feed_up is the last event."""
 
@@ -42,10 +46,15 @@ class Laws:
         self._check(event.time_ns >= self._time_ns, "time goes back", event)
         self._time_ns = event.time_ns
         came_up, self._came_up = self._came_up, None
-        if came_up in self._unseen:
-            is_said = isinstance(event, Gap) and (event.feed, event.token) == (came_up, None)
-            self._check(is_said, "a gap is missing after feed_up", event)
+        if not isinstance(event, Gap):
+            is_said = not any(came_up in self._carriers(token) for token in self._unseen)
+            self._check(came_up is None or is_said, "a gap is missing after feed_up", event)
+        elif came_up is not None:
+            self._came_up = came_up  # there may be one for each of several tokens
         is_consequence = isinstance(event, TrustChanged) and event.reason in STALE_BY_SESSION
+        if isinstance(event, Gap | TrustChanged | BookUpdated) and event.token is not None:
+            # Another carrier may take over, token by token.
+            is_consequence |= len(self._carriers(event.token)) > 1
         if not is_consequence:
             self._check(not self._must_turn_stale, "STALE is missing after feed_down", event)
             self._must_turn_stale.clear()
@@ -60,16 +69,27 @@ class Laws:
                 self._check(event.feed not in self._epochs, "two sessions of one feed", event)
                 self._epoch_max = max(self._epoch_max, event.epoch)
                 self._epochs[event.feed] = event.epoch
+                self._feed_of = {
+                    epoch: feed
+                    for epoch, feed in self._feed_of.items()
+                    if feed != event.feed and (feed in self._epochs or event.epoch - epoch < 99)
+                }
+                self._feed_of[event.epoch] = event.feed
                 self._came_up = event.feed
             case FeedDown():
                 self._feed_down(event)
             case Gap():
+                named = [t for t in self._states if event.feed in self._carriers(t)]
+                named = named if event.token is None else [event.token]
                 if event.reason in STALE_BY_SESSION:
-                    is_due = event.feed in self._unseen and event.feed == came_up
-                    self._check(is_due, "a gap without a lost session", event)
-                    self._unseen.discard(event.feed or "")
-                named = [t for t in self._states if self._feed_of(t) == event.feed]
-                self._doubtful.update(named if event.token is None else [event.token])
+                    # Where several carry a token, one may take over without having seen all.
+                    is_due = event.feed == came_up and bool(self._unseen.intersection(named))
+                    is_shared = any(len(self._carriers(token)) > 1 for token in named)
+                    self._check(is_due or is_shared, "a gap without a lost session", event)
+                    self._unseen.difference_update(named)
+                # What one carrier has missed need not make the book of another doubtful.
+                if event.reason is not StaleReason.UNSUBSCRIBED:  # a carrier was let go
+                    self._doubtful.update(t for t in named if len(self._carriers(t)) == 1)
             case _:
                 pass
 
@@ -83,7 +103,7 @@ class Laws:
             self._check(not self.is_stopping, "STALE at an orderly stop", event)
             self.stale_reasons[event.reason.value] += 1
         if event.reason in STALE_BY_SESSION:
-            feed = self._feed_of(event.token)
+            feed = self._feed_of.get(event.epoch or 0)
             self._check(feed == self._went_down, "STALE away from its feed_down", event)
             self._must_turn_stale.discard(event.token)
         self._states[event.token] = (event.state, event.reason)
@@ -93,16 +113,22 @@ class Laws:
         state, _ = self._states.get(event.token, (TrustState.EMPTY, None))
         self._check(state is TrustState.LIVE, f"an update of a {state} book", event)
         self._check(event.token not in self._doubtful, "an update after a gap", event)
-        epoch = self._epochs.get(self._feed_of(event.token) or "")
-        self._check(event.epoch == epoch, f"the live epoch is {epoch}", event)
+        live = [self._epochs.get(feed) for feed in self._carriers(event.token)]
+        self._check(event.epoch in live, f"the live epochs are {live}", event)
         if event.settled and event.best_bid is not None and event.best_ask is not None:
             self._check(event.best_bid < event.best_ask, "settled and crossed", event)
 
     def _feed_down(self, event: FeedDown) -> None:
         self.down_reasons[event.reason] += 1
         up = self._epochs.pop(event.feed, None)
+        lost = {
+            token
+            for token in self._states
+            if event.feed in self._carriers(token)
+            and not any(feed in self._epochs for feed in self._carriers(token))
+        }
         if up is not None:
-            self._unseen.add(event.feed)
+            self._unseen |= lost
         is_new = event.epoch > self._epoch_max
         self._check(event.epoch == up or (up is None and is_new), f"{up} was live", event)
         self._check(event.epoch not in self._ended, "an epoch ends twice", event)
@@ -114,7 +140,7 @@ class Laws:
         self._must_turn_stale = {
             token
             for token, (state, reason) in self._states.items()
-            if self._feed_of(token) == event.feed
+            if token in lost
             and state is not TrustState.EMPTY
             # No second STALE for the same reason; and a shard that just crashed is not there
             # to say another: its books are STALE already.

@@ -72,6 +72,8 @@ class _Watched:
     """When it must have been detected, while it is wrong."""
     culprits: tuple[int, ...] = ()
     """The numbers of the faults that are to blame."""
+    late_until: float = -inf
+    """When a session that was slow has ended."""
     stepped_at: float = -inf
     """When the exchange last changed its book."""
     state: BookState | None = None
@@ -111,11 +113,17 @@ class Oracle:
         """Changes of the exchange that were found in the stream."""
         self.is_over = False
         """The service stops: nothing is promised any more."""
+        self._is_merged = any(
+            getattr(service.env.settings, name, least) > least
+            for name, least in (("redundancy", 1), ("rotation_seconds", 0))
+        )
         self._venue = venue
         self._service = service
         self._watched = {
             token: _Watched(token, state=venue.book_state(token)) for token in venue.tokens
         }
+        self._slow: dict[int, tuple[str, ...]] = {}
+        """Sessions that were slow when last looked at, with their tokens."""
         self._news = trio.Event()
 
     # --- what happens ---------------------------------------------------------------------
@@ -133,7 +141,8 @@ class Oracle:
             len(state.asks),
         )
         watched.sketches.append((now, sketch))
-        if self._service.trust(state.token).state is TrustState.LIVE:
+        is_live = self._service.trust(state.token).state is TrustState.LIVE
+        if is_live and watched.wrong_since is None:  # a wrong book shows something else
             watched.unseen.append((now, sketch))
         self._news.set()
 
@@ -246,10 +255,12 @@ class Oracle:
             self._broken(watched, "a wrong top at the end of its group")
 
     def _begin_error(self, watched: _Watched, now: float, *, live_at: float) -> None:
+        since = watched.right_at
+        if self._is_merged:
+            # Of several carriers one may have been wrong for a while when it takes the lead.
+            since = min(since, now - max(self.bounds.audit, self.bounds.silence))
         culprits = [
-            record
-            for record in self._venue.fault_log
-            if cover(record, watched.token, watched.right_at, now)
+            record for record in self._venue.fault_log if cover(record, watched.token, since, now)
         ]
         watched.culprits = tuple(record.id for record in culprits if record.kind in LOSSY)
         watched.wrong_since = min(now, max(watched.stepped_at, watched.right_at, live_at))
@@ -305,17 +316,17 @@ class Oracle:
         watched.is_spliced |= event.cause == "rest"
         sketch = (event.best_bid, event.best_ask, event.bids, event.asks)
         if len(watched.unseen) > 1:  # one that was taken must not pass for another
-            kept = [unseen for unseen in watched.unseen if not self._was_taken(watched, unseen[0])]
+            kept = [one for one in watched.unseen if not self._was_taken(watched, one[0], one[0])]
             watched.unseen = deque(kept)
-        is_late = self.is_late(watched.token)
+        # A shard that is behind, as after a slow phase, shows the last of several changes; and
+        # so does a feed that takes over while another is in the middle of a step.
+        may_skip = self._is_merged or self.is_late(watched.token)
         for index, (_, unseen) in enumerate(watched.unseen):
             if unseen == sketch:
                 self.shown += 1
-                # A shard that is behind, as after a slow phase, shows the last of several.
-                for _ in range(index + 1 if is_late else 0):
+                for _ in range(index if may_skip else 0):
                     watched.unseen.popleft()
-                if not is_late:
-                    del watched.unseen[index]
+                del watched.unseen[0 if may_skip else index]
                 break
 
     def _judge_stream(self, watched: _Watched, now: float) -> None:
@@ -324,13 +335,16 @@ class Oracle:
             if now < max(stepped_at, self._late_until(watched.token)) + self.bounds.delivery:
                 return
             watched.unseen.popleft()
-            was_taken = self._was_taken(watched, stepped_at)
+            # What was taken a moment ago may still have made the book differ then.
+            since = min(watched.judged_at, stepped_at)
+            was_taken = self._was_taken(watched, since, stepped_at)
             is_wrong = watched.wrong_since is not None
             if not (was_taken or is_wrong or watched.is_spliced):
                 self._broken(watched, f"{sketch} of {stepped_at:.3f} s is not in the stream")
 
-    def _was_taken(self, watched: _Watched, stepped_at: float) -> bool:
-        since, until = stepped_at - DELIVERY_SECONDS, stepped_at + DELIVERY_SECONDS
+    def _was_taken(self, watched: _Watched, since: float, until: float) -> bool:
+        """Whether a fault hurt the token at any time from `since` to `until`."""
+        since, until = since - DELIVERY_SECONDS, until + DELIVERY_SECONDS
         log = self._venue.fault_log
         return any(cover(record, watched.token, since, until) for record in log)
 
@@ -340,18 +354,24 @@ class Oracle:
         return self._service.book(token, allow_stale=True)
 
     def _last_hash(self, token: str) -> str:
-        feed_id = self._service.feed_id(token)
-        feeds = self._service._feeds  # pyright: ignore[reportPrivateUsage]
-        return next(feed.last_hash(token) for feed in feeds if feed.id == feed_id)
+        relay = self._service._relay  # pyright: ignore[reportPrivateUsage]
+        return relay.leader(token).last_hash(token)
 
     def _late_until(self, token: str) -> float:
-        return (
-            max(
-                (s.slow_until for s in self._venue.sessions.values() if token in s.tokens),
-                default=-inf,
-            )
-            + self.bounds.delivery
-        )
+        self._note_slow()
+        sessions = self._venue.sessions.values()
+        until = [session.slow_until for session in sessions if token in session.tokens]
+        return max([self._watched[token].late_until, *until]) + self.bounds.delivery
+
+    def _note_slow(self) -> None:
+        """A slow session that is gone leaves something unsaid, and the client hears of it soon."""
+        now = trio.current_time()
+        for session in self._venue.sessions.values():
+            if session.slow_until > now:
+                self._slow[session.id] = tuple(session.tokens)
+        for gone in self._slow.keys() - self._venue.sessions.keys():
+            for token in self._slow.pop(gone):
+                self._watched[token].late_until = now
 
     def _broken(self, watched: _Watched, law: str) -> None:
         raise Breach(f"{law} at {trio.current_time():.3f} s\n{self._describe(watched)}")

@@ -57,8 +57,8 @@ class Story:
     settings: Mapping[str, Any]
 
     @classmethod
-    def of(cls, seed: int) -> "Story":
-        """The story of a seed."""
+    def of(cls, seed: int, *, may_merge: bool = True) -> "Story":
+        """The story of a seed; `may_merge` also with several feeds for the same tokens."""
         rng = Random(f"{seed}:story")
         markets = rng.choice((1, 1, 2, 2, 3))
         return cls(
@@ -73,13 +73,15 @@ class Story:
                 "ids_per_frame": rng.choice((1, 2, 100)),
                 "tokens_per_connection": rng.choice((2, 3, 200)),
                 "reconnect_seconds_max": rng.choice((0.5, 2.0, 8.0)),
+                "redundancy": rng.choice((1, 1, 1, 2)) if may_merge else 1,
+                "rotation_seconds": rng.choice((0.0, 0.0, 0.0, 7.0)) if may_merge else 0.0,
             },
         )
 
 
-def run(seed: int) -> World:
+def run(seed: int, *, may_merge: bool = True) -> World:
     """Play the story of a seed; raises what is broken."""
-    story = Story.of(seed)
+    story = Story.of(seed, may_merge=may_merge)
     return simulate(
         seed,
         play,

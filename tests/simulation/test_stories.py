@@ -14,6 +14,7 @@ from tests.simulation import many, stories
 
 from polyactors.book.groups import ClosedGroup, HashGroup
 from polyactors.book.orderbook import OrderBook
+from polyactors.checks import HashChecks
 from polyactors.comparison import RestComparison
 from polyactors.journal import Journal
 from polyactors.recovery import Recovery
@@ -34,7 +35,7 @@ def report() -> many.Report:
 def test_a_story(seed: int, report: many.Report) -> None:
     world = stories.run(seed)
     assert world.oracle.compared > 10
-    assert world.oracle.shown > 50
+    assert world.oracle.shown > 20
     report.add(many.played(seed, world))
 
 
@@ -77,7 +78,7 @@ def test_a_seed_plays_the_same_in_every_process() -> None:
 
 def play_all(seeds: range) -> None:
     for seed in seeds:
-        stories.run(seed)
+        stories.run(seed, may_merge=False)
 
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -92,13 +93,15 @@ def _agree(*_: object) -> bool:
     return True
 
 
-def no_top_check(patch: pytest.MonkeyPatch) -> None:
+def no_judgement_of_groups(patch: pytest.MonkeyPatch) -> None:
     plain = HashGroup.close
 
     def close(group: HashGroup, book: OrderBook) -> ClosedGroup:
         return attrs.evolve(plain(group, book), top_ok=True, crossed=False)
 
+    # A budget that suffices would find by the hash what the top does not say.
     patch.setattr(HashGroup, "close", close)
+    patch.setattr(HashChecks, "closed", _do_nothing)
 
 
 def no_audit(patch: pytest.MonkeyPatch) -> None:
@@ -144,7 +147,7 @@ def false_alarms(patch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("plant", "law"),
     [
-        (no_top_check, "a wrong top|settled and crossed"),
+        (no_judgement_of_groups, "a wrong top|settled and crossed"),
         (no_audit, "wrong for"),
         (no_stale_on_disconnect, "without a fault|in silence|STALE is missing"),
         (no_gaps, "without a fault"),

@@ -94,17 +94,21 @@ class World:
         self.venue = venue
         self.service = service
         self.network = network
-        self.laws = Laws(service.feed_id)
+        self.laws = Laws(self.carriers)
         self.oracle = Oracle(venue, service, Bounds.of(service.env.settings, delays))
         venue.on_change = self.oracle.stepped
         self.is_recording = True
         self.events: list[Event] = []
-        self._bugs = 0
-        """Planted, and not run into yet."""
+        self._bugs: list[Feed] = []
+        """Where bugs are planted that nobody has run into yet."""
 
     @property
     def feeds(self) -> Sequence[Feed]:
         return self.service._feeds  # pyright: ignore[reportPrivateUsage]
+
+    def carriers(self, token: str) -> list[str]:
+        """The feeds that carry a token."""
+        return [feed.id for feed in self.feeds if token in feed.trust]
 
     def take(self, event: Event) -> None:
         """The stream goes on."""
@@ -132,7 +136,7 @@ class World:
         now = trio.current_time()
         log = self.venue.fault_log
         return (
-            not self._bugs
+            not any(feed in self.feeds for feed in self._bugs)
             and not any(now < end_of(record) for record in log if record.kind in LASTING)
             and not any(map(self.oracle.is_late, self.service.tokens))
             and self.service.states()[TrustState.LIVE.value] == len(self.service.tokens)
@@ -161,23 +165,23 @@ class World:
 
     def crash_parser(self, feed: Feed) -> None:
         """Plant a bug that the feed's parser runs into once, at its next data."""
-        self._plant(feed, "note_data")
+        self._plant(feed, feed, "note_data")
 
     def crash_shard(self, feed: Feed) -> None:
         """Plant a bug that the feed's book shard runs into once, at its next batch."""
         if feed.shard is not None:
-            self._plant(feed.shard, "apply")
+            self._plant(feed, feed.shard, "apply")
 
-    def _plant(self, where: object, method: str) -> None:
+    def _plant(self, feed: Feed, where: object, method: str) -> None:
         if method in vars(where):
             return  # one lies there already
 
         def crash(*_: object, **__: object) -> None:
             delattr(where, method)
-            self._bugs -= 1
+            self._bugs.remove(feed)
             raise Bug("planted")
 
-        self._bugs += 1
+        self._bugs.append(feed)
         setattr(where, method, crash)
 
 

@@ -32,6 +32,15 @@ class BookReading(BookView):
         reading._age_seconds = now_seconds - trust.since_seconds
         return reading
 
+    def labelled(self, trust: Trust, *, now_seconds: float) -> "BookReading":
+        """The same levels with another trust, or at another moment."""
+        reading = BookReading._of(self._token, self._market, self._bids, self._asks)
+        reading._trust = trust
+        reading._settled = self._settled
+        reading._is_half_told = self._is_half_told
+        reading._age_seconds = now_seconds - trust.since_seconds
+        return reading
+
     @property
     def best_bid_units(self) -> int | None:
         """As of the book; None while an open group leaves it crossed: nobody's top of book."""

@@ -77,7 +77,10 @@ class HashCheck:
     costs its hash (about 1 µs a level) and as many candidates as `run` is allowed.
     """
 
-    __slots__ = ("_known", "_search", "_texts", "last_trade_price", "tick_size", "verdict")
+    __slots__ = (
+        "_known", "_other_ticks", "_search", "_texts", "last_trade_price", "stated_tick_size",
+        "tick_size", "verdict",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -91,7 +94,9 @@ class HashCheck:
         self._known = tuple(last_trade_prices)
         self.last_trade_price: str | None = None
         """The one with which the book is RIGHT."""
-        self.tick_size = inputs.tick_size
+        self.stated_tick_size = inputs.tick_size
+        """What was known when the check began."""
+        self.tick_size: str | None = inputs.tick_size
         """The one with which the book is RIGHT."""
         if (
             not book_hash
@@ -120,11 +125,19 @@ class HashCheck:
 
         self._texts = search
         self._search = search(inputs.tick_size)
+        self._other_ticks = [tick for tick in OTHER_TICKS if tick != inputs.tick_size]
 
     def run(self, candidates: int | None = None) -> Verdict | None:
         """Try so many more last trade prices, None for all; None as long as it is open."""
-        if self.verdict is None and self._search.run(candidates):
-            self.verdict = self._judge()
+        while self.verdict is None and self._search.run(candidates):
+            if self._search.found is not None or not self._other_ticks:
+                self.verdict = self._judge()
+            else:
+                # Both may be unknown: the tick has just changed, and a trade is not told yet.
+                self.tick_size = self._other_ticks.pop(0)
+                self._search = self._texts(self.tick_size)
+                if candidates is not None:
+                    break
         return self.verdict
 
     def run_known(self) -> Verdict | None:
@@ -132,16 +145,10 @@ class HashCheck:
         return self.run(len(self._known)) if self._known else self.verdict
 
     def _judge(self) -> Verdict:
-        assert self.tick_size is not None
-        if self._search.found is None:
-            for tick_size in OTHER_TICKS:
-                other = self._texts(tick_size)
-                other.run(len(self._known))
-                if other.found is not None:
-                    self.tick_size, self._search = tick_size, other
-                    break
         self.last_trade_price = self._search.found
         if self.last_trade_price is not None:
             return Verdict.RIGHT
+        self.tick_size = self.stated_tick_size
+        assert self.tick_size is not None
         is_known_format = Decimal(self.tick_size) >= FINEST_VERIFIED_TICK
         return Verdict.WRONG if is_known_format else Verdict.UNVERIFIABLE

@@ -211,6 +211,11 @@ def read_optional_number_text(value: object, _: object = None) -> str | None:
     return "" if value == "" else read_number_text(value)
 
 
+def read_optional_decimal_text(value: object, _: object = None) -> str | None:
+    """A number in minimal decimals, as the exchange hashes it; None when absent or empty."""
+    return None if value is None or value == "" else to_text(parse_units(_number_text(value)))
+
+
 @lru_cache(CACHED_TEXTS)
 def _best_of(text: str) -> int:
     """In units; 0 when the side is empty."""

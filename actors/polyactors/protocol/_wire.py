@@ -67,7 +67,7 @@ WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader]]] = {
         "timestamp_ms": ("timestamp", read.read_timestamp_ms),
         "tick_size": ("tick_size", read.read_optional_tick_text),
         "last_trade_price": ("last_trade_price", read.read_optional_number_text),
-        "min_order_size": ("min_order_size", read.read_optional_number_text),
+        "min_order_size": ("min_order_size", read.read_optional_decimal_text),
         "neg_risk": ("neg_risk", read.read_optional_flag),
     },
     LevelChange: {
@@ -130,7 +130,7 @@ WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader]]] = {
         "tokens": ("clobTokenIds", read.read_tokens),
         "outcomes": ("outcomes", read.read_texts),
         "tick_size": ("orderPriceMinTickSize", read.read_optional_tick_text),
-        "min_order_size": ("orderMinSize", read.read_optional_number_text),
+        "min_order_size": ("orderMinSize", read.read_optional_decimal_text),
         "neg_risk": ("negRisk", read.read_optional_flag),
         "accepting_orders": ("acceptingOrders", read.read_flag),
         "active": ("active", read.read_flag),
@@ -254,9 +254,13 @@ MODERNISE: Mapping[type, Callable[[Wire], Wire]] = {
 # The converter
 
 
-def _make_converter() -> Converter:
+def make_converter(wire_names: Mapping[type, Mapping[str, tuple[str, Reader]]]) -> Converter:
+    """A converter that structures each message of such a table from an object of today's form.
+
+    It raises ValueError for a value that cannot be meant, KeyError for a missing name.
+    """
     made = Converter(detailed_validation=False)
-    for message, fields in WIRE_NAMES.items():
+    for message, fields in wire_names.items():
         overrides: dict[str, Any] = {
             ours: override(rename=name, struct_hook=reader)
             for ours, (name, reader) in fields.items()
@@ -266,7 +270,5 @@ def _make_converter() -> Converter:
     return made
 
 
-converter = _make_converter()
-"""Structures today's form of each message, given as an object.
-
-Raises ValueError for a value that cannot be meant, KeyError for a missing name."""
+converter = make_converter(WIRE_NAMES)
+"""Structures today's form of each message, given as an object."""

@@ -6,9 +6,15 @@ another one with it, and one bad entry of a `price_change` never takes the other
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from itertools import chain
 from typing import Any
 
+from polyactors.protocol._elements import (
+    ELEMENTS_MAX,
+    NAME_LENGTH_MAX,
+    control_of,
+    sentence_of,
+    unknown_fields,
+)
 from polyactors.protocol._json import (
     AmbiguousObject,
     Wire,
@@ -28,21 +34,12 @@ from polyactors.protocol._wire import (
     converter,
 )
 from polyactors.protocol.events import (
-    ControlText,
     Decoded,
     MarketEvent,
     PriceChange,
     Unreadable,
 )
 
-ELEMENTS_MAX = 10_000
-"""Elements of one frame. The largest real one is the initial dump, a book for each token."""
-UNKNOWN_FIELDS_MAX = 100
-"""Unknown fields that are reported of one element."""
-NAME_LENGTH_MAX = 100
-"""Characters that are kept of an unknown name."""
-
-_CONTROLS = {control.value: control for control in ControlText}
 _BOOK_SIDES = frozenset(("bids", "asks", "buys", "sells"))
 _HOOKS: dict[str, tuple[type[MarketEvent], Callable[[Wire], Wire], Callable[[Any, Any], Any]]] = {
     event_type: (message, MODERNISE[message], converter.get_structure_hook(message))
@@ -63,7 +60,7 @@ class MarketCodec:
         try:
             value = decode_unambiguous_json(frame)
         except WireError as error:
-            control = _control_of(frame)
+            control = control_of(frame)
             if control is not None:
                 return Decoded(control=control)
             return _unreadable_frame(str(error), frame)
@@ -80,11 +77,6 @@ class MarketCodec:
             unknown_events=tuple(found.unknown_events),
             unknown_fields=tuple(found.unknown_fields),
         )
-
-
-def _control_of(frame: str | bytes) -> ControlText | None:
-    text = frame if isinstance(frame, str) else frame.decode(errors="replace")
-    return _CONTROLS.get(text.strip())
 
 
 def _unreadable_frame(why: str, frame: str | bytes) -> Decoded:
@@ -125,18 +117,17 @@ class _Found:
         try:
             modern = modernise(wire)
         except WireError as error:
-            self._fail(event_type, _sentence(error), wire)
+            self._fail(event_type, sentence_of(error), wire)
             return
         try:
             self.events.append(hook(modern, message))
         except (ValueError, KeyError) as error:
             if message is not PriceChange:
-                self._fail(event_type, _sentence(error), wire)
+                self._fail(event_type, sentence_of(error), wire)
                 return
             if not self._salvage(wire, modern):
                 return
-        if not _has_known_names_only(event_type, wire):
-            self._note_unknown_fields(event_type, wire)
+        self.unknown_fields += unknown_fields(event_type, wire, KNOWN_NAMES, KNOWN_NAMES_INSIDE)
 
     def _salvage(self, wire: Wire, modern: Wire) -> bool:
         """Keep the good entries of a price_change that has bad ones.
@@ -147,7 +138,7 @@ class _Found:
         try:
             hook({**modern, "price_changes": []}, PriceChange)
         except (ValueError, KeyError) as error:
-            self._fail("price_change", _sentence(error), wire)
+            self._fail("price_change", sentence_of(error), wire)
             return False
         good: list[object] = []
         around = tokens_in({"asset_id": modern.get("asset_id")})
@@ -155,7 +146,7 @@ class _Found:
             try:
                 hook({**modern, "price_changes": [entry]}, PriceChange)
             except (ValueError, KeyError) as error:
-                self._fail("price_change", _sentence(error), entry, around)
+                self._fail("price_change", sentence_of(error), entry, around)
             else:
                 good.append(entry)
         if good:
@@ -168,38 +159,6 @@ class _Found:
         why = f"{event_type}: {why}" if event_type else why
         tokens = tokens_in(element) or tokens_around
         self.unreadable.append(Unreadable(why, excerpt_of_value(element), tokens))
-
-    def _note_unknown_fields(self, event_type: str, wire: Wire) -> None:
-        """Report each unknown name of an element once, however often it stands in there."""
-        names = dict.fromkeys(_unknown_names(event_type, wire))
-        for name in list(names)[:UNKNOWN_FIELDS_MAX]:
-            self.unknown_fields.append(f"{event_type}.{name[:NAME_LENGTH_MAX]}")
-
-
-def _has_known_names_only(event_type: str, wire: Wire) -> bool:
-    if not KNOWN_NAMES[event_type].issuperset(wire):
-        return False
-    try:
-        for list_name, known in KNOWN_NAMES_INSIDE[event_type]:
-            if list_name in wire and not known.issuperset(chain.from_iterable(wire[list_name])):
-                return False
-    except TypeError:  # something in there is no list of objects
-        return False
-    return True
-
-
-def _unknown_names(event_type: str, wire: Wire) -> Iterator[str]:
-    known = KNOWN_NAMES[event_type]
-    yield from (name for name in wire if name not in known)
-    for list_name, known_inside in KNOWN_NAMES_INSIDE[event_type]:
-        parts = wire.get(list_name)
-        for part in parts if is_array(parts) else ():
-            if is_object(part):
-                yield from (f"{list_name}[].{name}" for name in part if name not in known_inside)
-
-
-def _sentence(error: Exception) -> str:
-    return f"has no {error.args[0]}" if isinstance(error, KeyError) else str(error)
 
 
 def tokens_in(element: object) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from polyactors.protocol import _json, _readers, _wire, codec
+from polyactors.protocol import _elements, _json, _readers, _wire
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import BookSnapshot, Decoded, PriceChange, Unreadable
 
@@ -99,9 +99,9 @@ def test_the_excerpt_is_the_first_200_bytes() -> None:
 
 
 def test_an_array_of_too_many_elements_is_refused_as_a_whole() -> None:
-    at_the_limit = decode([0] * codec.ELEMENTS_MAX)
-    assert len(at_the_limit.unreadable) == codec.ELEMENTS_MAX
-    assert "10001 elements" in only_unreadable(decode([0] * (codec.ELEMENTS_MAX + 1))).why
+    at_the_limit = decode([0] * _elements.ELEMENTS_MAX)
+    assert len(at_the_limit.unreadable) == _elements.ELEMENTS_MAX
+    assert "10001 elements" in only_unreadable(decode([0] * (_elements.ELEMENTS_MAX + 1))).why
 
 
 def test_a_price_change_of_too_many_entries_is_refused_as_a_whole() -> None:

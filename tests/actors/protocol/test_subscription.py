@@ -1,5 +1,5 @@
 import json
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -10,6 +10,8 @@ from polyactors.protocol.subscription import (
     resubscribe_frames,
     subscribe_frames,
     unsubscribe_frames,
+    user_operation_frames,
+    user_subscribe_frames,
 )
 
 TOKENS = [str(number) for number in range(1, 251)]
@@ -90,3 +92,38 @@ def test_frames_of_no_ids_are_refused() -> None:
 
 def test_the_limits_are_those_that_were_observed() -> None:
     assert (PING, IDS_PER_FRAME, TOKENS_PER_CONNECTION) == ("PING", 100, 200)
+
+
+# The user channel
+
+
+def test_the_first_frame_of_the_user_channel_carries_the_credentials() -> None:
+    (frame,) = parse(user_subscribe_frames("key", "secret", "pass"))
+    auth = {"apiKey": "key", "secret": "secret", "passphrase": "pass"}
+    assert frame == {"auth": auth, "type": "user"}
+    (frame,) = parse(user_subscribe_frames("key", "secret", "pass", ["0x1", "0x2", "0x1"]))
+    assert frame == {"auth": auth, "markets": ["0x1", "0x2"], "type": "user"}
+
+
+def test_many_markets_are_added_in_further_frames_without_credentials() -> None:
+    first, second, third = parse(user_subscribe_frames("key", "secret", "pass", TOKENS))
+    assert first["markets"] == TOKENS[:100]
+    assert second == {"operation": "subscribe", "markets": TOKENS[100:200]}
+    assert third == {"operation": "subscribe", "markets": TOKENS[200:]}
+
+
+@pytest.mark.parametrize("operation", ["subscribe", "unsubscribe"])
+def test_markets_are_added_and_removed(operation: Literal["subscribe", "unsubscribe"]) -> None:
+    frames = parse(user_operation_frames(operation, TOKENS, ids_per_frame=200))
+    assert frames == [
+        {"operation": operation, "markets": TOKENS[:200]},
+        {"operation": operation, "markets": TOKENS[200:]},
+    ]
+    assert user_operation_frames(operation, []) == []
+
+
+def test_a_chunk_of_markets_holds_at_least_one() -> None:
+    with pytest.raises(ValueError, match="ids_per_frame must be at least 1"):
+        user_subscribe_frames("key", "secret", "pass", ["0x1"], ids_per_frame=0)
+    with pytest.raises(ValueError, match="ids_per_frame must be at least 1"):
+        user_operation_frames("subscribe", ["0x1"], ids_per_frame=0)
