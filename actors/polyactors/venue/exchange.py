@@ -25,6 +25,7 @@ from polyactors.venue.market import Market
 from polyactors.venue.market_channel import WS_PATH, MarketSession
 from polyactors.venue.rest_faults import RestFaults
 from polyactors.venue.scheduling import FaultSchedule, play
+from polyactors.venue.session import Client, serve_client
 from polyactors.venue.trickling import OVERSIZE_BYTES_MIN
 
 SESSIONS_MAX = 256
@@ -209,20 +210,12 @@ class Venue:
         """
         number = self._next_session
         self._next_session += 1
-        session = MarketSession(
-            number,
-            stream,
-            dump=partial(self._dump, number),
-            admit=self._admit,
-            distortion=Distortion(number, Random(f"{self.seed}:distortion:{number}")),
-        )
-        self.sessions[number] = session
         try:
-            await session.serve()
+            await serve_client(number, stream, self._enter)
         except* Exception:
             log.exception("a session of the venue crashed", session=number)
         finally:
-            del self.sessions[number]
+            self.sessions.pop(number, None)
             self._faults.session_ended(number)
 
     def rest_app(self) -> Starlette:
@@ -294,12 +287,18 @@ class Venue:
         for session in self.sessions.values():
             session.publish(events)
 
-    def _admit(self, path: str) -> int | None:
-        if path.partition("?")[0] != WS_PATH:
+    def _enter(self, client: Client, path: str) -> MarketSession | int:
+        if path != WS_PATH:
             return 404
-        if self._faults.is_refusing or len(self.sessions) > SESSIONS_MAX:
+        if self._faults.is_refusing or len(self.sessions) >= SESSIONS_MAX:
             return 429
-        return None
+        session = MarketSession(
+            client,
+            dump=partial(self._dump, client.id),
+            distortion=Distortion(client.id, Random(f"{self.seed}:distortion:{client.id}")),
+        )
+        self.sessions[session.id] = session
+        return session
 
     def _dump(self, session: int, tokens: Iterable[str]) -> wire.WireEvent | None:
         states = [state for state in map(self.book_state, tokens) if state is not None]

@@ -10,7 +10,7 @@ life as far as it has come: read the log again for what has happened since (same
   that only could have. `hurt_in(session)`: those of one session. `strikes` has when, and hash.
 
 All times are `trio.current_time()`. What each kind does is done where it happens: to a
-session's frames (`distortion`), at its stream (`market_channel`), at the door and the clock
+session's frames (`distortion`), at its stream (`session`), at the door and the clock
 (`exchange`), in REST's answers (`rest_faults`).
 """
 
