@@ -354,7 +354,7 @@ async def test_a_frame_of_too_many_ids_closes_the_connection(
 async def test_too_many_sessions_are_refused(
     autojump_clock: object, connect: Connect, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyactors.venue.exchange.SESSIONS_MAX", 2)
+    monkeypatch.setattr("polyactors.venue.door.SESSIONS_MAX", 2)
     venue = make_venue()
     await connect(venue)
     client = await connect(venue)
