@@ -123,6 +123,15 @@ def test_the_account_knows_only_the_protocol_the_book_and_the_errors() -> None:
             assert all(any(is_in(other, layer) for layer in below) for other in ours), name
 
 
+def test_the_venue_knows_none_of_what_reads_it() -> None:
+    """A mistake in how the wire is read must not be able to hide in how it is written."""
+    for name, path in MODULES.items():
+        if is_in(name, "polyactors.venue"):
+            readers = ("polyactors.protocol", "polyactors.account")
+            wrong = [o for o in imports(path) if any(is_in(o, reader) for reader in readers)]
+            assert not wrong, f"{name} imports {wrong}"
+
+
 def test_actors_know_neither_the_service_nor_the_command_line() -> None:
     above = (*TOP, *SERVICE, "polyactors.terminal", "polyactors.sinks")
     for name, path in MODULES.items():

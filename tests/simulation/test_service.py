@@ -16,7 +16,7 @@ import polyactors
 import polysupervisor
 from polyactors.events import ActorRestarted, BookUpdated, FeedUp, TrustChanged
 from polyactors.transport import Network
-from polyactors.venue import market_channel
+from polyactors.venue import market_channel, session
 from polyactors.venue.faults import FaultKind
 
 if TYPE_CHECKING:
@@ -32,14 +32,14 @@ def test_450_tokens_share_three_connections_and_a_reset_hurts_one(
     simulate: "Simulate", monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ids_per_frame: list[int] = []
-    plain = market_channel._ids  # pyright: ignore[reportPrivateUsage]
+    plain = session.texts_of
 
-    def ids(frame: dict[str, object]) -> list[str] | None:
-        tokens = plain(frame)
+    def texts_of(value: object) -> list[str] | None:
+        tokens = plain(value)
         ids_per_frame.append(len(tokens or ()))
         return tokens
 
-    monkeypatch.setattr(market_channel, "_ids", ids)
+    monkeypatch.setattr(market_channel, "texts_of", texts_of)
 
     async def scenario(world: "World") -> tuple["World", int]:
         with trio.fail_after(1.0):

@@ -26,6 +26,8 @@ _PASS_CHANCE = 0.75
 """Of a step with a trade to be spared: the books after it would heal the loss at once."""
 
 
+_CHANGES = ("price_change", "order", "trade")
+"""The kinds of messages that are news: what is lost, repeated or late is one of them."""
 STAGES = (
     FaultKind.STALL,
     FaultKind.TOKEN_STALL,
@@ -226,8 +228,9 @@ class Distortion:
 
 
 def _is_change(event: WireEvent) -> bool:
-    return event.kind == "price_change"
+    return event.kind in _CHANGES
 
 
 def _concerns(fault: Fault, event: WireEvent) -> bool:
-    return fault.token is None or fault.token in event.tokens
+    is_its_token = fault.token is None or fault.token in event.tokens
+    return is_its_token and event.label.startswith(fault.about)

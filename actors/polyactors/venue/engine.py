@@ -37,6 +37,8 @@ class Order:
     """Price of that token, in units."""
     size: int
     """What is left of it, in units of shares."""
+    owner: str = ""
+    """Id of the order of an account that it is; "" for one of the flow's."""
 
     @property
     def yes_side(self) -> Side:
@@ -110,8 +112,22 @@ class Trade:
 
 
 @frozen
+class Fill:
+    """What one resting order gave to the step's taker, in terms of its own token."""
+
+    token: int
+    side: Side
+    price: int
+    size: int
+    maker_id: int
+    """Its order id."""
+    owner: str
+    """As the order's."""
+
+
+@frozen
 class Step:
-    """One engine step: everything that the channel says about it."""
+    """One engine step: everything that the channels say about it."""
 
     before: tuple[BookState, BookState]
     after: tuple[BookState, BookState]
@@ -119,6 +135,10 @@ class Step:
     """In wire order: a taker's resting remainder comes before the levels that it consumed."""
     trades: tuple[Trade, ...] = ()
     """In order of execution, one for each price."""
+    fills: tuple[Fill, ...] = ()
+    """In order of execution, one for each maker; together they are the trades."""
+    taker_id: int | None = None
+    """The id of the order that was placed, if any was."""
 
     @property
     def top_changed(self) -> bool:
@@ -176,19 +196,43 @@ class MatchingEngine:
         """The prices of a side of the YES book, best first."""
         return sorted(self._levels[side], reverse=side is Side.BID)
 
-    def place(self, token: int, side: Side, price: int, size: int, timestamp_ms: int) -> Step:
-        """Match a limit order, rest what is left; prices and side in terms of `token`."""
+    def available(self, token: int, side: Side, price: int) -> int:
+        """What an order would be matched with at once; prices and side in terms of `token`."""
+        taker = Order(0, token, side, price, 1)
+        opposite = self._levels[taker.yes_side.opposite]
+        return sum(
+            order.size
+            for best, queue in opposite.items()
+            if _crosses(taker, best)
+            for order in queue
+        )
+
+    def place(
+        self,
+        token: int,
+        side: Side,
+        price: int,
+        size: int,
+        timestamp_ms: int,
+        *,
+        owner: str = "",
+        rests: bool = True,
+    ) -> Step:
+        """Match a limit order; prices and side in terms of `token`.
+
+        What is left of it rests, or is gone where `rests` is false.
+        """
         assert 0 < price < PRICE_ONE
         assert size > 0
-        taker = Order(self._next_id, token, side, price, size)
+        taker = Order(self._next_id, token, side, price, size, owner)
         self._next_id += 1
-        makers, trades = self._match(taker)
-        touched = [(maker.token, maker.side, maker.price) for maker in makers]
-        if taker.size:
+        fills, trades = self._match(taker)
+        touched = [(fill.token, fill.side, fill.price) for fill in fills]
+        if taker.size and rests:
             self._levels[taker.yes_side].setdefault(taker.yes_price, []).append(taker)
             self.orders[taker.id] = taker
             touched.insert(0, (token, side, price))
-        return self._finish(timestamp_ms, touched, trades)
+        return self._finish(timestamp_ms, touched, trades, fills, taker.id)
 
     def cancel(self, order_ids: Iterable[int], timestamp_ms: int) -> Step:
         """Take resting orders out, all in one step.
@@ -201,15 +245,15 @@ class MatchingEngine:
             order = self.orders[order_id]
             self._remove(order)
             touched.append((order.token, order.side, order.price))
-        return self._finish(timestamp_ms, touched, [])
+        return self._finish(timestamp_ms, touched)
 
     def change_tick(self, tick_size: int, timestamp_ms: int) -> Step:
         """Set the grid for new orders; what rests off the new grid stays where it is."""
         self.tick_size = tick_size
-        return self._finish(timestamp_ms, [], [])
+        return self._finish(timestamp_ms, [])
 
-    def _match(self, taker: Order) -> tuple[list[Order], list[Trade]]:
-        makers: list[Order] = []
+    def _match(self, taker: Order) -> tuple[list[Fill], list[Trade]]:
+        fills: list[Fill] = []
         trades: list[Trade] = []
         opposite = taker.yes_side.opposite
         while taker.size:
@@ -218,11 +262,13 @@ class MatchingEngine:
                 break
             traded = 0
             for maker in self.queue(opposite, best):
-                fill = min(maker.size, taker.size)
-                maker.size -= fill
-                taker.size -= fill
-                traded += fill
-                makers.append(maker)
+                size = min(maker.size, taker.size)
+                maker.size -= size
+                taker.size -= size
+                traded += size
+                fills.append(
+                    Fill(maker.token, maker.side, maker.price, size, maker.id, maker.owner)
+                )
                 if not maker.size:
                     self._remove(maker)
                 if not taker.size:
@@ -231,7 +277,7 @@ class MatchingEngine:
             trades.append(Trade(taker.token, taker.side, price, traded, taker.id))
             self._last_trade_price = price
             self.volume += traded
-        return makers, trades
+        return fills, trades
 
     def _remove(self, order: Order) -> None:
         del self.orders[order.id]
@@ -242,7 +288,12 @@ class MatchingEngine:
             del levels[order.yes_price]
 
     def _finish(
-        self, timestamp_ms: int, touched: list[tuple[int, Side, int]], trades: list[Trade]
+        self,
+        timestamp_ms: int,
+        touched: Sequence[tuple[int, Side, int]],
+        trades: Sequence[Trade] = (),
+        fills: Sequence[Fill] = (),
+        taker_id: int | None = None,
     ) -> Step:
         before = self.states
         self.states = self._make_states(timestamp_ms)
@@ -250,7 +301,7 @@ class MatchingEngine:
             Touch(token, side, price, self._size_at(token, side, price))
             for token, side, price in touched
         )
-        return Step(before, self.states, touches, tuple(trades))
+        return Step(before, self.states, touches, tuple(trades), tuple(fills), taker_id)
 
     def _size_at(self, token: int, side: Side, price: int) -> int:
         if token == NO:

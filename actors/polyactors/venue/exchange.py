@@ -7,28 +7,26 @@ connected; only timestamps, and what is hashed from them, come from the clock.
 
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from itertools import accumulate
 from random import Random
 
 import trio
 from starlette.applications import Starlette
 
-from polyactors.logger import log
 from polyactors.venue import wire
-from polyactors.venue.distortion import Distortion
-from polyactors.venue.engine import YES, BookState
+from polyactors.venue.accounts import AccountCredentials, Accounts, VenueAccount
+from polyactors.venue.door import Door
+from polyactors.venue.engine import YES, BookState, Step
 from polyactors.venue.faults import FaultKind, FaultRecord, FaultVariant
 from polyactors.venue.injection import FaultInjector
 from polyactors.venue.listing import Listing, make_listing
 from polyactors.venue.market import Market
-from polyactors.venue.market_channel import WS_PATH, MarketSession
+from polyactors.venue.market_channel import MarketSession
 from polyactors.venue.rest_faults import RestFaults
 from polyactors.venue.scheduling import FaultSchedule, play
+from polyactors.venue.settlement import Settlement
 from polyactors.venue.trickling import OVERSIZE_BYTES_MIN
 
-SESSIONS_MAX = 256
-"""Clients at a time; further ones are refused with 429."""
 CATCH_UP_SECONDS = 1.0
 """An engine that falls behind its rate by more than this lets the rest go."""
 STEPS_AT_ONCE_MAX = 100
@@ -71,17 +69,27 @@ class Venue:
         self.rate = rate
         self.schedule = schedule
         self.sessions: dict[int, MarketSession] = {}
-        """The connected clients by number, in order of arrival."""
-        self.rest_faults = RestFaults(self.book_state, lambda: self.tokens)
+        """The connected clients of the market channel by number, in order of arrival; those of
+        the user channel are in `accounts.sessions`."""
+        self.accounts = Accounts(
+            seed,
+            find=lambda token: self._by_token.get(token),
+            publish=self._say,
+            now_ms=self.timestamp_ms,
+        )
+        """Who trades here."""
+        self.rest_faults = RestFaults(self.book_state, lambda: self.tokens, self.accounts)
         """What REST's answers have to pass."""
         self._faults = FaultInjector(
             seed,
             self.sessions,
+            self.accounts.sessions,
             lambda: self.tokens,
             self.rest_faults,
             on_fault,
             oversize_bytes=oversize_bytes,
         )
+        self._door = Door(seed, self.sessions, self.accounts, self._faults, self._dump)
         self._now_ms = now_ms or _wall_clock_ms
         self._last_ms = 0
         self._market_rng = Random(f"{seed}:markets")
@@ -93,7 +101,6 @@ class Venue:
         for index in range(markets):
             self._open_market(index)
         self._weigh()
-        self._next_session = 1
         self._resumed = trio.Event()
         self._resumed.set()
 
@@ -151,6 +158,25 @@ class Venue:
         market.winner = winner
         self._weigh()
         self._publish([market.announce_resolved(winner, self.timestamp_ms())])
+        self.accounts.market_closed(condition_id)
+
+    # Accounts
+
+    def add_account(
+        self,
+        credentials: AccountCredentials | None = None,
+        *,
+        maker_address: str | None = None,
+        settlement: Settlement | None = None,
+    ) -> VenueAccount:
+        """Open an account, with credentials of the seed where none are given.
+
+        `maker_address` is that of a proxy wallet which trades for the signing one.
+
+        Raises:
+            ValueError: there is one with this API key, or there are too many.
+        """
+        return self.accounts.add(credentials, maker_address=maker_address, settlement=settlement)
 
     # The engine's clock
 
@@ -161,9 +187,9 @@ class Venue:
             if not self._open:
                 break
             (market,) = self._market_rng.choices(self._open, cum_weights=self._weights)
-            events = wire.step_events(market.flow.act(self.timestamp_ms()))
-            self._publish(events)
-            said += events
+            step = market.flow.act(self.timestamp_ms())
+            said += self._say(step)
+            self.accounts.taken(step)
         return said
 
     def timestamp_ms(self) -> int:
@@ -189,9 +215,11 @@ class Venue:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Step the engine at `rate`, at random intervals, and inject the scheduled faults.
 
-        Returns never. *Cancellation*: at once; clients stay served by who serves them.
+        Trades are settled and orders expire here, too, and no pause stops that. Returns
+        never. *Cancellation*: at once; clients stay served by who serves them.
         """
         async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.accounts.run)
             if self.rate > 0:
                 nursery.start_soon(self._run_engine)
             if self.schedule is not None:
@@ -202,28 +230,12 @@ class Venue:
     # Clients
 
     async def serve_stream(self, stream: trio.abc.Stream) -> None:
-        """Serve one client of the market channel until it goes, and close the stream.
+        """Serve one client of a channel until it goes, and close the stream.
 
         *Error handling*: a client can end its own session only; a mistake of ours in it is
         logged. *Cancellation*: the connection is closed without a close handshake.
         """
-        number = self._next_session
-        self._next_session += 1
-        session = MarketSession(
-            number,
-            stream,
-            dump=partial(self._dump, number),
-            admit=self._admit,
-            distortion=Distortion(number, Random(f"{self.seed}:distortion:{number}")),
-        )
-        self.sessions[number] = session
-        try:
-            await session.serve()
-        except* Exception:
-            log.exception("a session of the venue crashed", session=number)
-        finally:
-            del self.sessions[number]
-            self._faults.session_ended(number)
+        await self._door.serve(stream)
 
     def rest_app(self) -> Starlette:
         """The REST side: CLOB, Gamma under /gamma, oracle and controls under /venue."""
@@ -252,6 +264,8 @@ class Venue:
         seconds: float | None = None,
         variant: FaultVariant | str | None = None,
         reset: bool = False,
+        account: str | None = None,
+        about: str = "",
     ) -> FaultRecord:
         """Make a fault happen now, or lie in wait from now on.
 
@@ -264,6 +278,10 @@ class Venue:
         which error of REST. A missing book is only felt at the next subscription: `reset`
         brings that about for those who have it. What became of it is in `fault_log`.
 
+        Sessions of the user channel are only hit when their `account` (its API key) or their
+        number is given, and by `refuse`. `about` is how the label of the messages begins that
+        are lost, repeated or late: "order", "order UPDATE", "trade MINED".
+
         Raises:
             ValueError: an unknown kind, variant or token, or a duration that is none.
             NoTarget: there is no session to hit.
@@ -275,6 +293,8 @@ class Venue:
             seconds=seconds,
             variant=variant,
             reset=reset,
+            account=account,
+            about=about,
         )
 
     def _open_market(self, index: int) -> Market:
@@ -290,16 +310,14 @@ class Venue:
         shares = (1 / (1 + market.listing.index / 4) for market in self._open)
         self._weights = list(accumulate(shares))
 
+    def _say(self, step: Step) -> list[wire.WireEvent]:
+        events = wire.step_events(step)
+        self._publish(events)
+        return events
+
     def _publish(self, events: Iterable[wire.WireEvent]) -> None:
         for session in self.sessions.values():
             session.publish(events)
-
-    def _admit(self, path: str) -> int | None:
-        if path.partition("?")[0] != WS_PATH:
-            return 404
-        if self._faults.is_refusing or len(self.sessions) > SESSIONS_MAX:
-            return 429
-        return None
 
     def _dump(self, session: int, tokens: Iterable[str]) -> wire.WireEvent | None:
         states = [state for state in map(self.book_state, tokens) if state is not None]

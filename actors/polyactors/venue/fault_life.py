@@ -38,6 +38,11 @@ class Fault:
         return self._record.token
 
     @property
+    def about(self) -> str:
+        """Of its record."""
+        return self._record.about
+
+    @property
     def until(self) -> float:
         """When its time is up."""
         return self._record.started + self._record.seconds

@@ -9,8 +9,10 @@ life as far as it has come: read the log again for what has happened since (same
 - `hurt`: the tokens that lost something, got it late, twice, or in a wrong order; never those
   that only could have. `hurt_in(session)`: those of one session. `strikes` has when, and hash.
 
-All times are `trio.current_time()`. What each kind does is done where it happens: to a
-session's frames (`distortion`), at its stream (`market_channel`), at the door and the clock
+On the user channel the event of an order or a trade is what a price_change frame is on the
+market channel, and a moment of the account (one match, one cancellation) is what an engine step
+is. All times are `trio.current_time()`. What each kind does is done where it happens: to a
+session's frames (`distortion`), at its stream (`session`), at the door and the clock
 (`exchange`), in REST's answers (`rest_faults`).
 """
 
@@ -52,7 +54,8 @@ class FaultKind(StrEnum):
     MIRROR = "mirror"
     """For a while price_change frames lack the entries of one token; all else comes."""
     STALE_REST = "stale_rest"
-    """For a while REST answers with the books of the moment when the fault began."""
+    """For a while REST answers with the books, and accounts' orders and trades, of the moment
+    when the fault began."""
     REST_ERROR = "rest_error"
     """For a while REST answers 503, or not before the fault is over."""
     UNKNOWN_FIELDS = "unknown_fields"
@@ -156,6 +159,9 @@ class FaultRecord:
     """How long it lasts from then on, or at most lies in wait; 0 for one that happens at once."""
     detail: str = ""
     """For people."""
+    about: str = ""
+    """Of the user channel, how the label of a message begins that it is aimed at: "order",
+    "order UPDATE", "trade MINED"; "" for any."""
     struck: float | None = None
     """`trio.current_time()` when it last did something; None when it has not."""
     ended: float | None = None

@@ -64,7 +64,7 @@ class OrderFlow:
         tick_size = self._due_tick_size()
         if tick_size != self.engine.tick_size:
             return self.engine.change_tick(tick_size, timestamp_ms)
-        count = len(self.engine.orders)
+        count = len(self._own_orders())
         if count > ORDERS_MAX:
             return self._cancel_several(timestamp_ms)
         for side in Side:
@@ -140,19 +140,21 @@ class OrderFlow:
         return price if side is Side.BID else PRICE_ONE - price
 
     def _cancel_one(self, timestamp_ms: int) -> Step:
-        order_id = self._rng.choice(list(self.engine.orders))
-        return self.engine.cancel((order_id,), timestamp_ms)
+        order = self._rng.choice(self._own_orders())
+        return self.engine.cancel((order.id,), timestamp_ms)
 
     def _cancel_several(self, timestamp_ms: int) -> Step:
         """Cancel neighbours in time: they are often neighbours in the book as well."""
-        order_ids = list(self.engine.orders)
-        count = min(self._rng.randint(2, 6), len(order_ids))
-        start = self._rng.randint(0, len(order_ids) - count)
-        return self.engine.cancel(order_ids[start : start + count], timestamp_ms)
+        orders = self._own_orders()
+        count = min(self._rng.randint(2, 6), len(orders))
+        start = self._rng.randint(0, len(orders) - count)
+        return self.engine.cancel([o.id for o in orders[start : start + count]], timestamp_ms)
 
     def _clear_side(self, timestamp_ms: int) -> Step:
         side = self._rng.choice((Side.BID, Side.ASK))
-        orders = [o.id for o in self.engine.orders.values() if o.yes_side is side]
+        orders = [order.id for order in self._own_orders() if order.yes_side is side]
+        if not orders:  # an account alone holds that side
+            return self._rest_on(side, timestamp_ms)
         return self.engine.cancel(orders, timestamp_ms)
 
     def _take(self, timestamp_ms: int) -> Step:
@@ -195,6 +197,10 @@ class OrderFlow:
         if self._rng.random() < 0.4:
             return self._rng.choice(_ROUND_SIZES) * 100 * _CENT_OF_SHARE
         return self._rng.randint(500, 50_000) * _CENT_OF_SHARE
+
+    def _own_orders(self) -> list[Order]:
+        """Those of the flow, which alone it counts and cancels; an account's are not its own."""
+        return [order for order in self.engine.orders.values() if not order.owner]
 
     def _part_of(self, order: Order) -> int:
         cents = order.size // _CENT_OF_SHARE

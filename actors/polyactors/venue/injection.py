@@ -21,6 +21,9 @@ from polyactors.venue.faults import (
 )
 from polyactors.venue.market_channel import MarketSession
 from polyactors.venue.rest_faults import RestFaults
+from polyactors.venue.session import Session
+from polyactors.venue.user_channel import UserSession
+from polyactors.venue.user_wire import LABELS
 
 FAULT_LOG_MAX = 1000
 """Faults that are kept, newest ones; an older one is over, whatever it was."""
@@ -56,6 +59,7 @@ class FaultInjector:
         self,
         seed: int,
         sessions: Mapping[int, MarketSession],
+        user_sessions: Mapping[int, UserSession],
         book_tokens: Callable[[], list[str]],
         rest: RestFaults,
         on_fault: Callable[[FaultRecord], None] | None,
@@ -64,6 +68,7 @@ class FaultInjector:
     ) -> None:
         self._rng = Random(f"{seed}:faults")
         self._sessions = sessions
+        self._user_sessions = user_sessions
         self._book_tokens = book_tokens
         self._rest = rest
         self._on_fault = on_fault
@@ -120,6 +125,8 @@ class FaultInjector:
         seconds: float | None = None,
         variant: str | None = None,
         reset: bool = False,
+        account: str | None = None,
+        about: str = "",
     ) -> FaultRecord:
         """See `Venue.inject`."""
         duration = DEFAULT_SECONDS[kind] if seconds is None else seconds
@@ -127,14 +134,17 @@ class FaultInjector:
             raise ValueError(f"a fault lasts a number of seconds from 0 on, not {seconds}")
         if token is not None and token not in self._book_tokens():
             raise ValueError(f"no book of token {token}")
+        if not any(label.startswith(about) for label in LABELS):
+            raise ValueError(f"nothing is about {about}, known are {', '.join(LABELS)}")
         if kind in _OF_NO_SESSION or kind is FaultKind.REFUSE:
-            token = session = None
+            token = session = account = None
         chosen = self._choose_variant(kind, variant)
-        targets = self._targets(kind, token, session)
+        targets = self._targets(kind, token, session, account)
         if kind in _OF_ONE_TOKEN:
             token = token or self._choose_token(kind, targets)
         if kind is FaultKind.MISSING_BOOK:
-            targets = [s for s in self._sessions.values() if reset and token in s.tokens]
+            holders = (s for s in self._sessions.values() if reset and token in s.tokens)
+            targets = list[Session](holders)
         self._count += 1
         record = FaultRecord(
             id=self._count,
@@ -145,6 +155,7 @@ class FaultInjector:
             started=trio.current_time(),
             seconds=0.0 if kind in _AT_ONCE or chosen in _AT_ONCE else duration,
             detail=chosen or "",
+            about=about,
         )
         is_of_sessions = kind in STAGES or kind is FaultKind.SLOW
         fault = Fault(record, [target.id for target in targets] if is_of_sessions else None)
@@ -168,15 +179,16 @@ class FaultInjector:
         return chosen
 
     def _targets(
-        self, kind: FaultKind, token: str | None, session: int | None
-    ) -> list[MarketSession]:
+        self, kind: FaultKind, token: str | None, session: int | None, account: str | None
+    ) -> list[Session]:
         """The sessions to aim at: all that are meant, or one of the seed's choice."""
         if kind in _OF_NO_SESSION:
             return []
-        sessions = list(self._sessions.values())
         if kind is FaultKind.REFUSE:
-            return sessions
-        if token is not None or session is not None:
+            return [*self._sessions.values(), *self._user_sessions.values()]
+        sessions = self._meant(session, account)
+        targets: list[Session] = []
+        if token is not None or session is not None or account is not None:
             targets = [
                 target
                 for target in sessions
@@ -184,17 +196,25 @@ class FaultInjector:
             ]
         elif kind is FaultKind.MISSING_BOOK:
             targets = sessions
-        else:
-            subscribed = self._subscribed()
-            targets = [self._rng.choice(subscribed)] if subscribed else []
+        elif subscribed := self._subscribed():
+            targets = [self._rng.choice(subscribed)]
         if not targets and kind is not FaultKind.MISSING_BOOK:
             raise NoTarget("no session that this fault could hit is connected")
         return targets
 
+    def _meant(self, session: int | None, account: str | None) -> list[Session]:
+        """Those of the user channel only where their account or their number is given."""
+        if account is not None:
+            users = self._user_sessions.values()
+            return [u for u in users if u.account is not None and u.account.api_key == account]
+        if session is not None and session in self._user_sessions:
+            return [self._user_sessions[session]]
+        return [*self._sessions.values()]
+
     def _subscribed(self) -> list[MarketSession]:
         return [session for session in self._sessions.values() if session.tokens]
 
-    def _choose_token(self, kind: FaultKind, targets: Sequence[MarketSession]) -> str:
+    def _choose_token(self, kind: FaultKind, targets: Sequence[Session]) -> str:
         books: Sequence[str] = self._books_of(targets)
         if not books and kind is FaultKind.MISSING_BOOK:
             books = self._book_tokens()
@@ -202,13 +222,13 @@ class FaultInjector:
             raise NoTarget("no session that this fault could hit follows a token with a book")
         return self._rng.choice(books)
 
-    def _books_of(self, targets: Iterable[MarketSession]) -> tuple[str, ...]:
+    def _books_of(self, targets: Iterable[Session]) -> tuple[str, ...]:
         books = set(self._book_tokens())
         tokens = dict.fromkeys(token for target in targets for token in target.tokens)
         return tuple(token for token in tokens if token in books)
 
     def _begin(
-        self, fault: Fault, targets: Sequence[MarketSession], variant: FaultVariant | None
+        self, fault: Fault, targets: Sequence[Session], variant: FaultVariant | None
     ) -> None:
         now = trio.current_time()
         match fault.kind:
@@ -246,12 +266,12 @@ class FaultInjector:
                 for target in targets:
                     target.distortion.aim(fault)
 
-    def _strike_all(self, fault: Fault, targets: Sequence[MarketSession], now: float) -> None:
+    def _strike_all(self, fault: Fault, targets: Sequence[Session], now: float) -> None:
         for target in targets:
             parts = [wire.Part(token, "") for token in self._books_of([target])]
             fault.strike(now, target.id, parts)
 
-    def _garbage(self, target: MarketSession, variant: FaultVariant | None) -> str:
+    def _garbage(self, target: Session, variant: FaultVariant | None) -> str:
         if variant is GarbageVariant.TEXT:
             return self._rng.choice(_TEXTS)
         return wire.to_json(self._rng.choice(_SHAPES)(next(iter(target.tokens), "")))

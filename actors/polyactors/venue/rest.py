@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from polyactors.book.numbers import PRICE_ONE
-from polyactors.venue import gamma, wire
+from polyactors.venue import account_controls, account_rest, gamma, wire
 from polyactors.venue.engine import MIN_ORDER_SIZE, YES
 from polyactors.venue.faults import FaultKind, FaultRecord, NoTarget
 from polyactors.venue.listing import OUTCOMES
@@ -34,6 +34,8 @@ _FAULT_ARGUMENTS: dict[str, type | tuple[type, ...]] = {
     "seconds": (int, float),
     "variant": str,
     "reset": bool,
+    "account": str,
+    "about": str,
 }
 
 
@@ -42,8 +44,9 @@ def make_app(venue: "Venue") -> Starlette:
     return Starlette(
         routes=[
             *_clob_routes(venue),
+            *account_rest.make_routes(venue),
             Mount("/gamma", routes=gamma.make_routes(venue)),
-            Mount("/venue", routes=_control_routes(venue)),
+            Mount("/venue", routes=[*_control_routes(venue), *account_controls.make_routes(venue)]),
         ],
         middleware=[Middleware(_Faulted, venue=venue)],
         exception_handlers={ClientDisconnect: _answer_nobody},

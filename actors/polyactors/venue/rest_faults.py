@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
+from polyactors.venue.accounts import AccountLists, Accounts, VenueAccount
 from polyactors.venue.engine import BookState
 from polyactors.venue.fault_life import Fault
 from polyactors.venue.faults import RestErrorVariant
@@ -17,15 +18,20 @@ class RestFaults:
     """
 
     def __init__(
-        self, book_state: Callable[[str], BookState | None], tokens: Callable[[], Iterable[str]]
+        self,
+        book_state: Callable[[str], BookState | None],
+        tokens: Callable[[], Iterable[str]],
+        accounts: Accounts,
     ) -> None:
         self._book_state = book_state
         self._tokens = tokens
+        self._accounts = accounts
         self._error: Fault | None = None
         self._variant = RestErrorVariant.UNAVAILABLE
         self._error_changed = trio.Event()
         self._staleness: Fault | None = None
         self._stale_books: Mapping[str, BookState] = {}
+        self._stale_lists: Mapping[str, AccountLists] = {}
 
     def fail(self, fault: Fault, variant: RestErrorVariant) -> None:
         """Let requests fail until the fault is over; an earlier such fault ends."""
@@ -36,25 +42,35 @@ class RestFaults:
         self._error_changed = trio.Event()
 
     def freeze(self, fault: Fault) -> None:
-        """Let the books of now be the answer until the fault is over; an earlier one ends."""
+        """Let the books and lists of now be the answer until it is over; an earlier one ends."""
         if self._staleness is not None:
             self._staleness.end(trio.current_time())
         self._staleness = fault
         states = ((token, self._book_state(token)) for token in self._tokens())
         self._stale_books = {token: state for token, state in states if state is not None}
+        self._stale_lists = {account.api_key: account.lists() for account in self._accounts}
 
     def answer(self, token: str) -> BookState | None:
         """The book that a request for a token gets; None for none."""
         state = self._book_state(token)
-        if self._staleness is None:
-            return state
-        now = trio.current_time()
-        if self._staleness.is_over(now):
-            self._staleness, self._stale_books = None, {}
+        staleness = self._present_staleness()
+        if staleness is None:
             return state
         stale = self._stale_books.get(token)
         if stale is not state:
-            self._staleness.strike(now, None, [Part(token, "", stale.hash if stale else "")])
+            part = Part(token, "", stale.hash if stale else "")
+            staleness.strike(trio.current_time(), None, [part])
+        return stale
+
+    def answer_lists(self, account: VenueAccount) -> AccountLists:
+        """The orders and trades that a request of an account gets."""
+        lists = account.lists()
+        staleness = self._present_staleness()
+        if staleness is None:
+            return lists
+        stale = self._stale_lists.get(account.api_key, AccountLists())
+        if stale != lists:
+            staleness.strike(trio.current_time())
         return stale
 
     async def admit(self) -> bool:
@@ -73,3 +89,8 @@ class RestFaults:
                 with trio.move_on_at(self._error.until):
                     await self._error_changed.wait()
         return True
+
+    def _present_staleness(self) -> Fault | None:
+        if self._staleness is not None and self._staleness.is_over(trio.current_time()):
+            self._staleness, self._stale_books, self._stale_lists = None, {}, {}
+        return self._staleness

@@ -48,6 +48,8 @@ class WireEvent:
     """For every session with the custom feature, whatever it subscribed to."""
     envelope: tuple[str, str] = ("", "")
     """The text before and after the parts."""
+    label: str = ""
+    """Of the user channel's, what faults know it by: "order UPDATE", "trade MINED"."""
 
     @property
     def text(self) -> str:

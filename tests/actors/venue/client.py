@@ -1,4 +1,4 @@
-"""A client of the market channel that knows the wire and nothing of ours."""
+"""Clients of the two channels that know the wire and nothing of ours."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ import trio
 import trio.testing
 import trio_websocket
 
-from polyactors.venue import Venue, market_channel
+from polyactors.venue import Venue, VenueAccount, market_channel, user_channel
 
 SOON = 0.15
 """Virtual seconds after which nothing more is on its way."""
@@ -62,15 +62,54 @@ class Client:
         return "PONG" in await self.frames()
 
 
+class UserClient(Client):
+    """A client of the user channel."""
+
+    async def log_in(self, account: VenueAccount, *markets: str) -> None:
+        await self.send(login(account, *markets))
+
+    async def operate_markets(self, operation: str, *markets: str) -> None:
+        await self.send({"operation": operation, "markets": markets})
+
+    async def labels(self, seconds: float = SOON) -> list[str]:
+        """What arrives in that time, each in two or three words."""
+        return [label_of(message) for message in await self.messages(seconds)]
+
+
+def login(account: VenueAccount, *markets: str) -> dict[str, Any]:
+    """The first frame of the user channel."""
+    known = account.credentials
+    auth = {"apiKey": known.api_key, "secret": known.secret, "passphrase": known.passphrase}
+    return {"auth": auth, "type": "user", **({"markets": markets} if markets else {})}
+
+
+def label_of(message: dict[str, Any]) -> str:
+    """What it is about: "order UPDATE LIVE", "trade MINED"."""
+    kind = message["event_type"]
+    return (
+        f"{kind} {message['type']} {message['status']}"
+        if kind == "order"
+        else (f"{kind} {message['status']}")
+    )
+
+
 async def open_client(
     nursery: trio.Nursery, stream: trio.abc.Stream, max_message_size: int = 2**24
 ) -> Client:
+    return Client(await _upgrade(nursery, stream, market_channel.WS_PATH, max_message_size))
+
+
+async def open_user_client(nursery: trio.Nursery, stream: trio.abc.Stream) -> UserClient:
+    return UserClient(await _upgrade(nursery, stream, user_channel.WS_PATH, 2**24))
+
+
+async def _upgrade(
+    nursery: trio.Nursery, stream: trio.abc.Stream, path: str, max_message_size: int
+) -> trio_websocket.WebSocketConnection:
     # Annotated for sockets, written for any stream.
     any_stream = cast("trio.SocketStream", stream)
-    return Client(
-        await trio_websocket.wrap_client_stream(
-            nursery, any_stream, "venue", market_channel.WS_PATH, max_message_size=max_message_size
-        )
+    return await trio_websocket.wrap_client_stream(
+        nursery, any_stream, "venue", path, max_message_size=max_message_size
     )
 
 
@@ -86,6 +125,7 @@ def tokens_of(messages: list[Any]) -> set[str]:
 
 
 Connect = Callable[[Venue], Awaitable[Client]]
+ConnectUser = Callable[[Venue], Awaitable[UserClient]]
 
 
 async def subscribed(connect: Connect, venue: Venue) -> Client:

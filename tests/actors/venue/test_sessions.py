@@ -10,7 +10,8 @@ import trio
 import trio.testing
 from tests.actors.venue.client import SOON, Connect, open_client, refusal, tokens_of
 
-from polyactors.venue import Venue, market_channel
+from polyactors.venue import Venue
+from polyactors.venue import session as session_module
 
 PONG_ONLY = ["PONG"]
 
@@ -237,7 +238,7 @@ async def test_a_token_that_is_listed_later_flows_to_who_asked_early(
     assert tokens_of(await client.messages()) == set(later)
 
 
-@pytest.mark.parametrize("path", ["/", "/market", "/ws", "/ws/user"])
+@pytest.mark.parametrize("path", ["/", "/market", "/ws", "/ws/live-data"])
 async def test_other_paths_are_refused_with_404(
     nursery: trio.Nursery, autojump_clock: object, path: str
 ) -> None:
@@ -252,7 +253,7 @@ async def test_a_handshake_that_does_not_come_is_given_up(autojump_clock: object
     ours, theirs = trio.testing.memory_stream_pair()
     start = trio.current_time()
     await venue.serve_stream(theirs)
-    assert trio.current_time() - start == pytest.approx(market_channel.HANDSHAKE_SECONDS)
+    assert trio.current_time() - start == pytest.approx(session_module.HANDSHAKE_SECONDS)
     assert await ours.receive_some() == b""
     assert venue.sessions == {}
 
@@ -309,7 +310,7 @@ async def test_a_client_that_takes_nothing_in_is_dropped(
     client = await open_client(nursery, ours)
     await client.subscribe_first(venue.tokens)
     venue.step(20)
-    await trio.sleep(market_channel.SEND_SECONDS - 0.5)
+    await trio.sleep(session_module.SEND_SECONDS - 0.5)
     (session,) = venue.sessions.values()
     await trio.sleep(1)
     assert venue.sessions == {}
@@ -319,7 +320,7 @@ async def test_a_client_that_takes_nothing_in_is_dropped(
 async def test_the_frames_that_wait_for_a_slow_client_are_limited(
     autojump_clock: object, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(market_channel, "OUTBOX_FRAMES_MAX", 30)
+    monkeypatch.setattr(session_module, "OUTBOX_FRAMES_MAX", 30)
     venue = make_venue(markets=1)
     client = await connect(venue)
     await client.subscribe_first(venue.tokens[:1])
@@ -335,7 +336,7 @@ async def test_the_frames_that_wait_for_a_slow_client_are_limited(
 async def test_the_characters_that_wait_for_a_slow_client_are_limited(
     autojump_clock: object, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(market_channel, "OUTBOX_CHARACTERS_MAX", 3000)
+    monkeypatch.setattr(session_module, "OUTBOX_CHARACTERS_MAX", 3000)
     venue = make_venue()
     client = await connect(venue)
     await client.subscribe_first(venue.tokens)
@@ -353,7 +354,7 @@ async def test_a_frame_of_too_many_ids_closes_the_connection(
 async def test_too_many_sessions_are_refused(
     autojump_clock: object, connect: Connect, nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("polyactors.venue.exchange.SESSIONS_MAX", 2)
+    monkeypatch.setattr("polyactors.venue.door.SESSIONS_MAX", 2)
     venue = make_venue()
     await connect(venue)
     client = await connect(venue)
