@@ -1,4 +1,4 @@
-"""The connection: the actor that holds one session of a feed's WebSocket.
+"""The connection: the actor that holds one session of a WebSocket, for a feed or the user channel.
 
 An incarnation is one attempt: connect, subscribe, hand on what comes, fail. The supervisor's
 backoff decides when the next one begins. Connecting is no part of the start: the actor is
@@ -9,45 +9,86 @@ The procedure of a session, after PROTOCOL.md sections 1 and 8:
 2. Connect and upgrade.
 3. Send the subscription first (a PING before it is answered by 1008), in frames of at most
    `ids_per_frame` ids (one frame with thousands of ids is answered by a close).
-4. Only then tell the feed, the shard and the heartbeat that the session is up.
+4. Only then tell the line, whoever listens to it, and the heartbeat that the session is up.
 5. Hand batches of frames to the parser; send what the control mailbox asks for.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Protocol
 
 import trio
 
 from polyactors.connects import PROVEN_SECONDS
+from polyactors.environment import Environment
 from polyactors.errors import SessionFailed
-from polyactors.feed import STOPPING, Feed
+from polyactors.feed import STOPPING
 from polyactors.logger import log
 from polyactors.messages import (
     Abort,
     ControlMessage,
     Frames,
     HeartbeatMessage,
-    Resync,
     SendPing,
     SessionOpened,
 )
 from polyactors.parser import note_unreadable
-from polyactors.protocol.subscription import PING, resubscribe_frames, subscribe_frames
-from polyactors.transport import WebSocket, connect_websocket, market_target
+from polyactors.protocol.events import Unreadable
+from polyactors.protocol.subscription import PING
+from polyactors.transport import Target, WebSocket, connect_websocket
 from polysupervisor import Address, Context
 
 _Work = Callable[[WebSocket], Awaitable[None]]
 
 
+class Line(Protocol):
+    """What a connection serves: it outlives the sessions, and knows what they are for."""
+
+    id: str
+    env: Environment
+    parser_ready: trio.Event
+    first_data: trio.Event
+    beyond_first_dump: trio.Event
+
+    @property
+    def target(self) -> Target:
+        """Where to connect."""
+        ...
+
+    async def wait_allowed(self) -> None:
+        """Return when a connect makes sense."""
+        ...
+
+    def subscription(self) -> Sequence[str]:
+        """The frames that begin a session."""
+        ...
+
+    def frames_for(self, orders: Sequence[ControlMessage]) -> Sequence[str]:
+        """The frames that these orders ask for; PING and Abort are none of them."""
+        ...
+
+    def redact(self, text: str) -> str:
+        """The text without what must not be shown."""
+        ...
+
+    def session_up(self, epoch: int) -> None:
+        """A session began: its subscription is sent, no frame of it was handed on yet."""
+        ...
+
+    def session_down(self, epoch: int, reason: str, detail: str) -> None:
+        """The session ended, or its connect failed."""
+        ...
+
+
 async def run_connection(
     ctx: Context[ControlMessage],
-    feed: Feed,
+    line: Line,
     parser: Address[Frames],
     heartbeat: Address[HeartbeatMessage],
 ) -> None:
     """One attempt at one session. Raises SessionFailed, which is expected, when it is over."""
-    feed.parser_ready = trio.Event()
+    line.parser_ready = trio.Event()
     ctx.ready()
-    session = _Session(ctx, feed, parser, heartbeat, next(feed.env.epochs))
+    session = _Session(ctx, line, parser, heartbeat, next(line.env.epochs))
     await session.run()
 
 
@@ -55,14 +96,14 @@ class _Session:
     def __init__(
         self,
         ctx: Context[ControlMessage],
-        feed: Feed,
+        line: Line,
         parser: Address[Frames],
         heartbeat: Address[HeartbeatMessage],
         epoch: int,
     ) -> None:
         self._ctx = ctx
-        self._feed = feed
-        self._env = feed.env
+        self._line = line
+        self._env = line.env
         self._parser = parser
         self._heartbeat = heartbeat
         self._epoch = epoch
@@ -77,7 +118,8 @@ class _Session:
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._watch_stop, nursery.cancel_scope)
-                    await self._feed.parser_ready.wait()
+                    await self._line.parser_ready.wait()
+                    await self._line.wait_allowed()
                     await self._env.gate.wait_turn(self._epoch)
                     began = True
                     self._env.statistics.connects += 1
@@ -87,7 +129,7 @@ class _Session:
                     except SessionFailed as failure:
                         self._fail(failure, nursery.cancel_scope)
                     else:
-                        self._feed.session_up(self._epoch)
+                        self._line.session_up(self._epoch)
                         for work in (
                             self._announce,
                             self._receive,
@@ -105,21 +147,23 @@ class _Session:
             finally:
                 if websocket is not None and (unreadable := websocket.unreadable) is not None:
                     self._env.statistics.frames += 1
-                    note_unreadable(unreadable, self._env.statistics)
+                    shown = Unreadable(unreadable.why, self._line.redact(unreadable.excerpt))
+                    note_unreadable(shown, self._env.statistics)
                 if began:
                     self._env.gate.end(self._epoch)
-                    self._feed.session_down(self._epoch, reason, detail)
+                    self._line.session_down(self._epoch, reason, detail)
                 if websocket is not None:
                     await websocket.aclose(politely=reason == STOPPING)
                 reader_nursery.cancel_scope.cancel()
         if self._failure is not None:
-            log.info("feed down", feed=self._feed.id, reason=reason, detail=detail)
+            log.info("feed down", feed=self._line.id, reason=reason, detail=detail)
             raise self._failure
 
     def _fail(self, failure: SessionFailed, scope: trio.CancelScope) -> None:
         if self._failure is None:
-            self._failure = failure
-        scope.cancel(reason=str(failure))
+            # What a server says at the end may repeat what it was sent.
+            self._failure = SessionFailed(failure.reason, self._line.redact(failure.detail))
+        scope.cancel(reason=self._failure.reason)
 
     async def _guard(
         self,
@@ -146,19 +190,14 @@ class _Session:
         return await connect_websocket(
             reader_nursery,
             self._env.network,
-            market_target(settings.ws_url),
+            self._line.target,
             connect_timeout_seconds=settings.connect_timeout_seconds,
             send_timeout_seconds=settings.send_timeout_seconds,
             frame_bytes_max=settings.frame_bytes_max,
         )
 
     async def _subscribe(self, websocket: WebSocket) -> None:
-        settings = self._env.settings
-        for frame in subscribe_frames(
-            self._feed.tokens,
-            ids_per_frame=settings.ids_per_frame,
-            custom_features=settings.custom_features,
-        ):
+        for frame in self._line.subscription():
             await websocket.send(frame)
 
     async def _announce(self, _: WebSocket) -> None:
@@ -173,33 +212,26 @@ class _Session:
             statistics.frames += len(frames)
             statistics.bytes += sum(map(len, frames))
             await self._parser.send(
-                Frames(self._feed.id, self._epoch, self._env.clock_ns(), frames)
+                Frames(self._line.id, self._epoch, self._env.clock_ns(), frames)
             )
 
     async def _control(self, websocket: WebSocket) -> None:
-        settings = self._env.settings
         while True:
             orders = await self._ctx.inbox.receive_batch()
-            tokens = [order.token for order in orders if isinstance(order, Resync)]
             for order in orders:
                 if isinstance(order, SendPing):
                     await websocket.send(PING)
                 elif isinstance(order, Abort) and order.epoch == self._epoch:
                     raise SessionFailed(order.reason, order.detail)
-            if tokens:
-                for frame in resubscribe_frames(
-                    tokens,
-                    ids_per_frame=settings.ids_per_frame,
-                    custom_features=settings.custom_features,
-                ):
-                    await websocket.send(frame)
+            for frame in self._line.frames_for(orders):
+                await websocket.send(frame)
 
     async def _grow_stable(self, websocket: WebSocket) -> None:
         began = trio.current_time()
-        await self._feed.first_data.wait()
+        await self._line.first_data.wait()
         await trio.sleep(PROVEN_SECONDS)
         self._env.gate.prove(self._epoch)
         await trio.sleep_until(began + self._env.settings.stable_session_seconds)
         # A session that brought nothing but its dump is no reason to reconnect eagerly.
-        await self._feed.beyond_first_dump.wait()
+        await self._line.beyond_first_dump.wait()
         self._ctx.reset_backoff()

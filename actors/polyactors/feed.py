@@ -17,7 +17,9 @@ from polyactors.book.trust import StaleReason, Trust, TrustState
 from polyactors.book.verify import HashInputs
 from polyactors.environment import Environment
 from polyactors.events import Event, FeedDown, FeedUp, Gap
-from polyactors.messages import ControlMessage
+from polyactors.messages import ControlMessage, Resync
+from polyactors.protocol.subscription import resubscribe_frames, subscribe_frames
+from polyactors.transport import Target, market_target
 from polysupervisor import Address
 
 if TYPE_CHECKING:
@@ -83,6 +85,37 @@ class Feed:
         """Called when `is_suspect` becomes true."""
         self._audit_mismatches = Counter[str]()
         """In the live session, by token."""
+
+    @property
+    def target(self) -> Target:
+        """The market channel."""
+        return market_target(self.env.settings.ws_url)
+
+    async def wait_allowed(self) -> None:
+        """Books may always be asked for."""
+        await trio.lowlevel.checkpoint()
+
+    def subscription(self) -> list[str]:
+        """The frames that begin a session."""
+        settings = self.env.settings
+        return subscribe_frames(
+            self.tokens,
+            ids_per_frame=settings.ids_per_frame,
+            custom_features=settings.custom_features,
+        )
+
+    def frames_for(self, orders: Sequence[ControlMessage]) -> list[str]:
+        """The frames that bring fresh books."""
+        settings = self.env.settings
+        return resubscribe_frames(
+            [order.token for order in orders if isinstance(order, Resync)],
+            ids_per_frame=settings.ids_per_frame,
+            custom_features=settings.custom_features,
+        )
+
+    def redact(self, text: str) -> str:
+        """The market channel has no secrets."""
+        return text
 
     def session_up(self, epoch: int) -> None:
         """A session began: its subscription is sent, no frame of it was handed on yet."""

@@ -5,6 +5,7 @@ that fails does not touch the socket. The books of the feed live elsewhere (tree
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -26,6 +27,7 @@ from polyactors.messages import (
     ShardMessage,
 )
 from polyactors.parser import MAILBOX_BATCHES, run_parser
+from polyactors.probe import probe
 from polyactors.rest import RestClient
 from polysupervisor import (
     Address,
@@ -79,6 +81,8 @@ def make_feed(
     def address(child: str) -> "Address[Any]":
         return supervisor.address(child)
 
+    # A feed without tokens hears of new markets alone, which come rarely.
+    silence_probe = partial(probe, feed, rest) if feed.tokens else None
     reconnect_seconds_max = feed.env.settings.reconnect_seconds_max
     connection: ChildSpec[ControlMessage] = ChildSpec(
         id="connection",
@@ -102,7 +106,7 @@ def make_feed(
     )
     heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
         id="heartbeat",
-        factory=lambda: lambda ctx: run_heartbeat(ctx, feed, address("connection"), rest),
+        factory=lambda: lambda ctx: run_heartbeat(ctx, feed, address("connection"), silence_probe),
         mailbox=MailboxSpec(size=HEARTBEAT_MESSAGES_MAX, keep_on_restart=False),
         shutdown=FEED_SHUTDOWN,
     )

@@ -3,15 +3,17 @@
 Two deadlines, because Polymarket's feed stalls silently while it answers pings
 (py-clob-client#292): the exchange must answer a PING, and market data must come. PONG is not
 data. When data does not come REST is asked first whether there was any (probe.py), while PINGs
-go on. A deadline that passes becomes an Abort for the connection, and the supervisor's ordinary
-rule does the rest.
+go on. On the user channel silence is normal, and there is no probe. A deadline that passes becomes
+an Abort for the connection, and the supervisor's ordinary rule does the rest.
 """
 
+from collections.abc import Awaitable, Callable
 from math import inf
+from typing import Protocol
 
 import trio
 
-from polyactors.feed import Feed
+from polyactors.environment import Environment
 from polyactors.messages import (
     Abort,
     ControlMessage,
@@ -19,22 +21,31 @@ from polyactors.messages import (
     SendPing,
     SessionOpened,
 )
-from polyactors.probe import ProbeOutcome, probe
-from polyactors.rest import RestClient
+from polyactors.probe import Finding, ProbeOutcome
 from polysupervisor import Address, Context
+
+Probe = Callable[[], Awaitable[Finding]]
+
+
+class Watched(Protocol):
+    """Whose sessions are watched."""
+
+    env: Environment
+    epoch: int | None
+    last_data_seconds: float
 
 
 async def run_heartbeat(
     ctx: Context[HeartbeatMessage],
-    feed: Feed,
+    line: Watched,
     connection: Address[ControlMessage],
-    rest: RestClient,
+    probe: Probe | None,
 ) -> None:
-    """Watch over the feed's sessions until stopped."""
+    """Watch over the sessions of a line until stopped. Without a `probe` silence is normal."""
     async with trio.open_nursery() as nursery:
-        watch = _Watch(feed, connection, rest, nursery)
-        if feed.epoch is not None:  # a former incarnation died in the middle of a session
-            watch.begin(feed.epoch)
+        watch = _Watch(line, connection, probe, nursery)
+        if line.epoch is not None:  # a former incarnation died in the middle of a session
+            watch.begin(line.epoch)
         ctx.ready()
         while True:
             messages: list[HeartbeatMessage] = []
@@ -53,20 +64,20 @@ class _Watch:
 
     def __init__(
         self,
-        feed: Feed,
+        line: Watched,
         connection: Address[ControlMessage],
-        rest: RestClient,
+        probe: Probe | None,
         nursery: trio.Nursery,
     ) -> None:
-        settings = feed.env.settings
+        settings = line.env.settings
         self.pulse = Pulse(
             ping_interval_seconds=settings.ping_interval_seconds,
             pong_deadline_seconds=settings.pong_deadline_seconds,
-            data_deadline_seconds=settings.data_deadline_seconds if feed.tokens else inf,
+            data_deadline_seconds=inf if probe is None else settings.data_deadline_seconds,
         )
-        self._feed = feed
+        self._line = line
         self._connection = connection
-        self._rest = rest
+        self._probe = probe
         self._nursery = nursery
         self._silence = trio.CancelScope()
 
@@ -75,12 +86,13 @@ class _Watch:
         self._end()
         self.pulse.begin(epoch, trio.current_time())
         self._silence = trio.CancelScope()
-        self._nursery.start_soon(self._watch_silence, epoch, self._silence)
+        if self._probe is not None:
+            self._nursery.start_soon(self._watch_silence, epoch, self._probe, self._silence)
 
     def beat(self) -> None:
         """Act on what is due now."""
         pulse, now = self.pulse, trio.current_time()
-        if pulse.epoch is None or pulse.epoch != self._feed.epoch:
+        if pulse.epoch is None or pulse.epoch != self._line.epoch:
             self._end()
         elif pulse.is_pong_overdue(now):
             self._fail("pong_timeout", f"no PONG for {pulse.pong_deadline_seconds:g} s")
@@ -88,20 +100,20 @@ class _Watch:
             self._connection.send_nowait(SendPing())
             pulse.ping(now)
 
-    async def _watch_silence(self, epoch: int, scope: trio.CancelScope) -> None:
-        feed, pulse = self._feed, self.pulse
+    async def _watch_silence(self, epoch: int, probe: Probe, scope: trio.CancelScope) -> None:
+        line, pulse = self._line, self.pulse
         with scope:
             while True:
                 now = trio.current_time()
-                due = pulse.data_due(feed.last_data_seconds)
+                due = pulse.data_due(line.last_data_seconds)
                 if due > now:
                     await trio.sleep_until(due)
                     continue
-                silent_seconds = now - pulse.silent_since(feed.last_data_seconds)
-                finding = await probe(feed, self._rest)
-                if feed.epoch != epoch or pulse.epoch != epoch:
+                silent_seconds = now - pulse.silent_since(line.last_data_seconds)
+                finding = await probe()
+                if line.epoch != epoch or pulse.epoch != epoch:
                     return  # the session is over, or failed already
-                feed.env.statistics.probes[finding.outcome.value] += 1
+                line.env.statistics.probes[finding.outcome.value] += 1
                 if finding.outcome is ProbeOutcome.QUIET:
                     pulse.quiet(now)
                 elif finding.outcome is ProbeOutcome.STALLED:

@@ -115,6 +115,11 @@ def market_target(ws_url: str) -> Target:
     return Target.parse(ws_url.rstrip("/").removesuffix("/market") + "/market")
 
 
+def user_target(ws_url: str) -> Target:
+    """The user channel that belongs to a base URL, or to the URL of a market channel."""
+    return Target.parse(ws_url.rstrip("/").removesuffix("/market").removesuffix("/user") + "/user")
+
+
 class WebSocket:
     """One open WebSocket, received in batches. Made by `connect_websocket`."""
 

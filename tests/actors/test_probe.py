@@ -25,6 +25,7 @@ from polyactors.probe import (
     PROBE_TOKENS_MAX,
     ProbeOutcome,
     compare,
+    probe,
 )
 from polyactors.rest import RestClient
 from polyactors.transport import Network
@@ -380,7 +381,9 @@ async def test_a_session_that_is_announced_twice_is_watched_once(
         heartbeat = ChildSpec[HeartbeatMessage](
             id="heartbeat",
             factory=lambda: (
-                lambda ctx: run_heartbeat(ctx, feed, root.address("connection"), client)
+                lambda ctx: run_heartbeat(
+                    ctx, feed, root.address("connection"), partial(probe, feed, client)
+                )
             ),
             mailbox=MailboxSpec(),
         )
