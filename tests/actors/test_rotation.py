@@ -529,5 +529,6 @@ def test_rotations_do_not_grow_memory() -> None:
     assert sum(grown.values()) < GROWTH_BYTES_MAX, sorted(grown.items(), key=lambda i: -i[1])[:20]
 
 
-GROWTH_BYTES_MAX = 12_000
-"""Of all our own structures together: 400 bytes a rotation would show."""
+GROWTH_BYTES_MAX = 30_000
+"""Of all our own structures together, whose size goes up and down with the books. Twenty
+shards that were kept after their rotation showed more than 60 kB."""
