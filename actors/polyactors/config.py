@@ -128,6 +128,15 @@ class Settings:
         metavar="PERCENT",
         maximum=100.0,
     )
+    reconcile_seconds: float = _number(
+        60.0, "the account is compared with REST's lists at least so often", metavar="S"
+    )
+    history_days: float = _number(
+        0.0,
+        "older trades of the account are not asked for; 0: all there ever were",
+        metavar="DAYS",
+        minimum=0,
+    )
     tokens_per_connection: int = _number(
         200, "more tokens open further connections", metavar="N", maximum=200
     )

@@ -47,8 +47,11 @@ class Wanted:
         return bool(self.markets) or self.top > 0
 
 
-def make_wanted(tokens: object, markets: object, top: object) -> Wanted:
-    """What a program asked for; None is nothing. Raises UsageError, also when all is nothing."""
+def make_wanted(
+    tokens: object, markets: object, top: object, *, may_be_nothing: bool = False
+) -> Wanted:
+    """What a program asked for; None is nothing. Raises UsageError, also when all is nothing and
+    that may not be."""
     if top is not None and not (_is_whole(top) and 1 <= top <= TOP_MAX):
         raise UsageError(f"top must be a whole number from 1 to {TOP_MAX}, not {shown(top)}")
     wanted = Wanted(
@@ -56,7 +59,7 @@ def make_wanted(tokens: object, markets: object, top: object) -> Wanted:
         tuple(parse_market(market) for market in listed("markets", markets)),
         0 if top is None else top,
     )
-    if not wanted.tokens and not wanted.needs_listing:
+    if not (wanted.tokens or wanted.needs_listing or may_be_nothing):
         raise UsageError("there is nothing to follow: give tokens=[…], markets=[…] or top=N")
     return wanted
 

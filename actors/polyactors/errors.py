@@ -5,7 +5,9 @@ PolyactorsError
 ├── BookNotLive      a book was read that must not be trusted right now
 ├── UnknownToken     the service was asked about a token that it does not follow
 ├── SessionFailed    a connection ended (theirs or the network's fault): back off, try again
-└── RestFailed       a REST request brought nothing usable: back off, try again
+├── RestFailed       a REST request brought nothing usable: back off, try again
+├── CredentialsRefused  the exchange does not take them: nothing that a repeat would change
+└── AccountNotLive   an account was read that may lack something right now
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from polyactors.book.trust import StaleReason, TrustState
+    from polyactors.user.state import AccountReason, AccountState
 
 
 class PolyactorsError(Exception):
@@ -64,6 +67,29 @@ class SessionFailed(PolyactorsError):  # noqa: N818 - the name is the fact
 
     def __str__(self) -> str:
         return f"{self.reason}: {self.detail}" if self.detail else self.reason
+
+
+class CredentialsRefused(PolyactorsError):  # noqa: N818 - the name is the fact
+    """The exchange refused API credentials (HTTP 401 or 403)."""
+
+
+class AccountNotLive(PolyactorsError):  # noqa: N818 - the name is the fact
+    """An account that is not LIVE was read without `allow_stale=True`.
+
+    `state`, `reason` (None unless STALE) and `age_seconds` say how bad it is.
+    """
+
+    def __init__(
+        self, state: AccountState, reason: AccountReason | None, age_seconds: float
+    ) -> None:
+        super().__init__(state, reason, age_seconds)
+        self.state = state
+        self.reason = reason
+        self.age_seconds = age_seconds
+
+    def __str__(self) -> str:
+        why = f" ({self.reason.value})" if self.reason is not None else ""
+        return f"the account is {self.state.value}{why} since {self.age_seconds:.1f} s"
 
 
 class RestFailed(PolyactorsError):  # noqa: N818 - the name is the fact

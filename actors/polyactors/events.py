@@ -15,6 +15,8 @@ import msgspec
 from attrs import frozen
 
 from polyactors.book.trust import StaleReason, TrustState
+from polyactors.user.reading import FillReading, OrderReading, TradeReading
+from polyactors.user.state import AccountReason, AccountState
 
 Cause = Literal["snapshot", "delta", "rest"]
 
@@ -162,6 +164,65 @@ class FaultRecovered:
     """From the injection."""
 
 
+@frozen(kw_only=True)
+class OrderChanged:
+    """An order of the account appeared, more of it was matched, or it was closed."""
+
+    type: ClassVar[str] = "order_changed"
+    time_ns: int
+    epoch: int | None
+    """The session of the user channel."""
+    order: OrderReading
+    """As it is now."""
+    filled_size: Decimal
+    """Shares that were matched since the last event about the order."""
+    previous: str | None
+    """Its state before; None when it was not known."""
+    reconciled: bool
+    """True: not seen on the channel, but recovered from the lists of REST."""
+
+
+@frozen(kw_only=True)
+class TradeChanged:
+    """A trade of the account appeared, or its settlement went on."""
+
+    type: ClassVar[str] = "trade_changed"
+    time_ns: int
+    epoch: int | None
+    trade: TradeReading
+    """As it is now."""
+    previous: str | None
+    """Its status before; None when it was not known."""
+    reconciled: bool
+
+
+@frozen(kw_only=True)
+class PositionChanged:
+    """A fill came into a position, or was given back because its trade failed. Each once."""
+
+    type: ClassVar[str] = "position_changed"
+    time_ns: int
+    epoch: int | None
+    token: str
+    old: Decimal
+    """Shares: what the known trades summed up to before."""
+    new: Decimal
+    fill: FillReading
+    reconciled: bool
+
+
+@frozen(kw_only=True)
+class AccountStateChanged:
+    """What may be believed of the account changed. LIVE stands behind all that was recovered."""
+
+    type: ClassVar[str] = "account_state"
+    time_ns: int
+    epoch: int | None
+    state: AccountState
+    previous: AccountState
+    reason: AccountReason | None
+
+
 Event = (
     BookUpdated
     | TradePrinted
@@ -173,6 +234,10 @@ Event = (
     | ActorRestarted
     | FaultInjected
     | FaultRecovered
+    | OrderChanged
+    | TradeChanged
+    | PositionChanged
+    | AccountStateChanged
 )
 
 _FIELDS: Mapping[type, tuple[str, ...]] = {
@@ -188,6 +253,10 @@ _FIELDS: Mapping[type, tuple[str, ...]] = {
         ActorRestarted,
         FaultInjected,
         FaultRecovered,
+        OrderChanged,
+        TradeChanged,
+        PositionChanged,
+        AccountStateChanged,
     )
 }
 

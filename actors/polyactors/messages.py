@@ -7,6 +7,7 @@ from attrs import frozen
 
 from polyactors.book.trust import StaleReason
 from polyactors.protocol.events import BookSnapshot, MarketEvent
+from polyactors.protocol.user_events import UserEvent
 
 
 @frozen
@@ -117,6 +118,19 @@ class AuditAgain:
     token: str
 
 
+@frozen
+class ChangeMarkets:
+    """service → connection of the user channel: the markets are others now. Coalesces."""
+
+
+@frozen
+class UserParsed:
+    """parser → account: the events of one batch of frames, in the exchange's order."""
+
+    epoch: int
+    events: list[UserEvent]
+
+
 HeartbeatMessage = SessionOpened | PongReceived
-ControlMessage = Resync | SendPing | Abort
+ControlMessage = Resync | SendPing | Abort | ChangeMarkets
 ShardMessage = Parsed | RestBook | Audited

@@ -15,9 +15,11 @@ from polyactors.events import Event as StreamEvent
 from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
 from polyactors.stream import Subscription as StreamSubscription
+from polyactors.user.line import LINE_ID
 from polysupervisor import Context, Event, EventKind, Subscription
 
 FEEDS_PATH = "root/core/feeds/"
+USER_PATH = f"root/{LINE_ID}"
 LOOKOUT_EVENTS_MAX = 4096
 
 
@@ -53,6 +55,9 @@ async def run_observer(
             _forget(reasons, event.path)
         elif event.kind is EventKind.GAVE_UP:
             log.error("an actor failed too often and stays down", path=event.path)
+        elif event.kind is EventKind.RESTART_SCHEDULED and event.path == USER_PATH:
+            log.error("the user channel gave up", again_in_seconds=event.delay)
+            feed_gave_up(LINE_ID)
         elif event.kind is EventKind.RESTART_SCHEDULED and _is_feed(event.path):
             log.error("a feed gave up", path=event.path, again_in_seconds=event.delay)
             feed_gave_up(event.path.removeprefix(FEEDS_PATH))

@@ -35,6 +35,7 @@ from polyactors.protocol.events import (
     TickSizeChange,
     Unreadable,
 )
+from polyactors.protocol.user_events import UserDecoded
 from polyactors.statistics import Statistics, count_name
 from polysupervisor import Address, Context
 
@@ -61,7 +62,7 @@ def _log_unreadable(_: int, found: Unreadable) -> None:
 
 
 def note_unreadable(found: Unreadable, statistics: Statistics) -> None:
-    """Log and count a frame that ended its session, and so never came to a parser."""
+    """Log and count an unreadable frame."""
     _log_unreadable(0, found)
     _count_unreadable((found,), statistics)
 
@@ -144,14 +145,15 @@ def parse_frames(
             pongs += 1
         elif decoded.control is ControlText.INVALID_OPERATION:
             log.warning("the exchange rejected a subscription", answer=decoded.control.value)
-        _count_unknown(decoded, statistics)
+        note_unknown(decoded, statistics)
         if decoded.unreadable:
             unreadable.append((index, decoded.unreadable[0]))
             events.extend(_lose(decoded.unreadable, statistics))
     return ParsedFrames(events, pongs, unreadable, is_data, is_beyond_dump)
 
 
-def _count_unknown(decoded: Decoded, statistics: Statistics) -> None:
+def note_unknown(decoded: Decoded | UserDecoded, statistics: Statistics) -> None:
+    """Log and count what nobody knows in a frame."""
     for name in decoded.unknown_events:
         if name not in statistics.unknown_events:
             log.info("unknown event type, counted and passed by", event_type=name[:200])

@@ -13,7 +13,7 @@ import msgspec
 import trio
 
 from polyactors.config import Settings
-from polyactors.errors import RestFailed, UsageError
+from polyactors.errors import CredentialsRefused, RestFailed, UsageError
 from polyactors.logger import Outage
 from polyactors.protocol.events import BookSnapshot, Unreadable
 from polyactors.protocol.rest import (
@@ -152,6 +152,16 @@ class RestClient:
         answer = await self._request("GET", f"{self._gamma_url}/events", {"slug": slug})
         return () if answer is None else _decoded(decode_events, answer)
 
+    async def fetch_signed(
+        self, path: str, params: Mapping[str, str], headers: Mapping[str, str]
+    ) -> bytes:
+        """The answer to a request that is signed (`headers`), of the CLOB; never redirected, as
+        that would show the headers to others. Raises CredentialsRefused, too."""
+        answer = await self._request("GET", f"{self._clob_url}{path}", params, signed=headers)
+        if answer is None:
+            raise RestFailed(f"{self._clob_url}{path}: 404")
+        return answer
+
     async def _request(
         self,
         method: str,
@@ -159,15 +169,23 @@ class RestClient:
         params: Mapping[str, str] | None = None,
         *,
         body: bytes | None = None,
+        signed: Mapping[str, str] | None = None,
     ) -> bytes | None:
         """The body of a 200, None for a 404."""
-        headers = {"content-type": "application/json"} if body is not None else None
+        headers = {"content-type": "application/json"} if body is not None else signed
         answer = bytearray()
         try:
             with trio.fail_after(self._timeout_seconds) as scope:
                 async with self._client.stream(
-                    method, url, params=params, content=body, headers=headers
+                    method,
+                    url,
+                    params=params,
+                    content=body,
+                    headers=headers,
+                    follow_redirects=signed is None,
                 ) as response:
+                    if signed is not None and response.status_code in (401, 403):
+                        raise CredentialsRefused(f"{url}: HTTP {response.status_code}")
                     if response.status_code == 404:
                         return None
                     if response.status_code != 200:

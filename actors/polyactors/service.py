@@ -12,6 +12,7 @@ from typing import TypeVar
 import trio
 from attrs import frozen
 
+from polyactors.account.credentials import Credentials
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import Trust, TrustState
 from polyactors.config import Settings, from_environment, make_settings
@@ -26,6 +27,7 @@ from polyactors.statistics import Statistics
 from polyactors.stream import QUEUE_EVENTS_MAX, Subscription
 from polyactors.transport import Network, market_target
 from polyactors.tree import Tree
+from polyactors.user.line import UserLine, check_markets
 from polysupervisor import ChildSpec, Context
 
 
@@ -61,17 +63,20 @@ class Service:
         *,
         env: Environment,
         rest: RestClient,
+        user: UserLine | None = None,
         sinks: "Sequence[Callable[[Service], ChildSpec[object]]]" = (),
         last: "Callable[[Service], ChildSpec[object]] | None" = None,
         rng: Random | None = None,
     ) -> None:
         """`sinks` hear everything: they start first and stop last. `last` is the terminal's
-        child. `rest` must be open while the service runs. `rng` is the source of all jitter."""
+        child. `rest` must be open while the service runs. `user` is the account that it follows
+        as well. `rng` is the source of all jitter."""
         market_target(env.settings.ws_url)  # a wrong URL is the user's mistake, said at once
         self.env = env
         self.failure: UsageError | None = None
         """Set when the service ended itself because the user asked for the impossible."""
         self._wanted = wanted
+        self._user = user
         self._rest = rest
         self._awaits_listing = wanted.needs_listing
         self._listing_outage = Outage()
@@ -84,6 +89,7 @@ class Service:
             self._relay,
             sinks=[sink(self) for sink in sinks],
             discover=self._discover if wanted.needs_listing else None,
+            user=user,
             last=None if last is None else last(self),
             rng=rng,
         )
@@ -134,6 +140,14 @@ class Service:
         return self._relay.trust(token)
 
     @property
+    def account(self) -> UserLine:
+        """The account that the service follows: `read()` it, look at its `trust`, `subscribe` to
+        further markets. Raises UsageError for a service without credentials."""
+        if self._user is None:
+            raise UsageError("the service follows no account: open it with credentials")
+        return self._user
+
+    @property
     def tokens(self) -> tuple[str, ...]:
         """Every token that the service follows."""
         return self._relay.tokens
@@ -149,7 +163,8 @@ class Service:
 
     def summary(self) -> dict[str, object]:
         """What `--summary` writes."""
-        return self.statistics.summary(dict(self.states()))
+        summary = self.statistics.summary(dict(self.states()))
+        return summary if self._user is None else {**summary, "account": self._user.summary()}
 
     def feed_statuses(self) -> list[FeedStatus]:
         """All feeds, now."""
@@ -230,10 +245,15 @@ async def open_service(
     *,
     markets: Sequence[str] = (),
     top: int | None = None,
+    credentials: Credentials | None = None,
+    user_markets: Sequence[str] = (),
     settings: Settings | None = None,
     network: Network | None = None,
 ) -> AsyncGenerator[Service, None]:
     """Follow tokens, markets (slug, URL or condition id) and the `top` most active markets.
+
+    With `credentials` the account is followed, too, in `user_markets` (condition ids) or, without
+    any, in all; then nothing else need be named.
 
     The service runs while the `async with` block does, and is stopped in order at its end.
     Without `settings`, what the environment says (POLYACTORS_WS_URL …) and the defaults hold.
@@ -243,13 +263,17 @@ async def open_service(
     exchange that cannot be reached is none: the service tries on, and warns in the log.
     Cancellation: the service is stopped and waited for.
     """
-    wanted = make_wanted(tokens, markets, top)
+    given = _given("credentials", credentials, Credentials)
+    if given is None and user_markets:
+        raise UsageError("user_markets are markets of an account: credentials are missing")
+    wanted = make_wanted(tokens, markets, top, may_be_nothing=given is not None)
     env = Environment(
         _given("settings", settings, Settings) or make_settings(from_environment()),
         _given("network", network, Network) or Network(),
     )
     async with RestClient(env.settings, env.network) as rest:
-        service = Service(wanted, env=env, rest=rest)
+        user = None if given is None else UserLine(given, env, check_markets(user_markets))
+        service = Service(wanted, env=env, rest=rest, user=user)
         error: BaseException | None = None
         is_open = False
         try:

@@ -52,6 +52,11 @@ class Statistics:
     """By reason."""
     rotations: int = 0
     """Feeds that were replaced by fresh ones."""
+    reconciliations: int = 0
+    """Times that the lists of the account were read."""
+    reconciliations_failed: int = 0
+    recovered_changes: int = 0
+    """Changes of the account that the lists told and the channel had not."""
     stale_batches: int = 0
     """Batches of a dead epoch that were dropped."""
     foreign_events: int = 0

@@ -14,6 +14,7 @@ root                      ONE_FOR_ONE
 │ ├ relay                 the clock of what merges redundant feeds
 │ ├ rotation              replaces feeds without a break
 │ └ discovery             only when Gamma must still be asked
+├ user                    only with credentials: the user channel (user/tree.py)
 └ …                       the caller's last child (the terminal): first to stop
 """
 
@@ -38,6 +39,9 @@ from polyactors.relay import Relay, run_relay
 from polyactors.rest import RestClient
 from polyactors.rotation import Rotation, run_rotation
 from polyactors.snapshots import run_snapshots
+from polyactors.user.line import UserLine
+from polyactors.user.lists import AccountLists
+from polyactors.user.tree import user_spec
 from polysupervisor import (
     Address,
     Backoff,
@@ -75,6 +79,7 @@ class Tree:
         *,
         sinks: Sequence[ChildSpec[object]],
         discover: Callable[[Context[object]], Awaitable[None]] | None,
+        user: UserLine | None,
         last: ChildSpec[object] | None,
         rng: Random | None,
     ) -> None:
@@ -88,6 +93,7 @@ class Tree:
         self._outages = Outages()
         self._sinks = sinks
         self._discover = discover
+        self._user = user
         self._books: Supervisor | None = None
         self._feeds_supervisor: Supervisor | None = None
         self._snapshots: Address[FetchBook] | None = None
@@ -103,6 +109,9 @@ class Tree:
             self._make_observability(),
             ChildSpec(id="core", factory=self._make_core, shutdown=Shutdown(grace=20.0)),
         ]
+        if user is not None:
+            lists = AccountLists(rest, user.credentials, env.clock_ns)
+            children.append(user_spec(user, lists))
         if last is not None:
             children.append(last)
         self.root = _Root(env, children, rng, bus)
@@ -166,6 +175,8 @@ class Tree:
         return DynamicSupervisor("observability", [*watchers, *self._sinks], intensity=MAY_GIVE_UP)
 
     def _feed_gave_up(self, feed_id: str) -> None:
+        if self._user is not None and feed_id == self._user.id:
+            self._user.gave_up()
         for feed in self._feeds:
             if feed.id == feed_id:
                 feed.gave_up()

@@ -83,7 +83,7 @@ async def test_the_scripted_server_itself_answers_a_ping_before_the_subscription
     def ping_first(tokens: Any, **_: object) -> list[str]:
         return ["PING"]
 
-    monkeypatch.setattr("polyactors.connection.subscribe_frames", ping_first)
+    monkeypatch.setattr("polyactors.feed.subscribe_frames", ping_first)
     async with play(serve()) as run:
         await run.until(lambda: run.downs)
     assert run.downs[0] == "closed_1008"

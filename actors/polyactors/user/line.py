@@ -1,0 +1,328 @@
+"""What outlives the actors of the user channel: credentials, the account, and the session.
+
+As `Feed` is for books. All changes are synchronous, so that readers and actors never see half of
+one, and the stream hears of each at once, in the order in which it happened.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import trio
+
+from polyactors.account import changes
+from polyactors.account.account import Account
+from polyactors.account.credentials import Credentials
+from polyactors.account.trades import Owner
+from polyactors.book.numbers import to_decimal
+from polyactors.discovery import listed, shown
+from polyactors.environment import Environment
+from polyactors.errors import AccountNotLive, UsageError
+from polyactors.events import (
+    AccountStateChanged,
+    Event,
+    FeedDown,
+    FeedUp,
+    OrderChanged,
+    PositionChanged,
+    TradeChanged,
+)
+from polyactors.logger import log
+from polyactors.messages import Abort, ChangeMarkets, ControlMessage
+from polyactors.protocol.subscription import user_operation_frames, user_subscribe_frames
+from polyactors.transport import Target, user_target
+from polyactors.user.reading import AccountReading, FillReading, OrderReading, TradeReading
+from polyactors.user.state import AccountReason, AccountState, AccountTrust
+from polysupervisor import Address
+
+LINE_ID = "user"
+SECONDS_PER_DAY = 86_400
+
+
+_CONDITION_ID = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
+
+
+def check_markets(markets: object) -> tuple[str, ...]:
+    """Condition ids, each once. Raises UsageError for anything else."""
+    found = listed("markets", markets)
+    for market in found:
+        if not isinstance(market, str) or not _CONDITION_ID.fullmatch(market):
+            raise UsageError(
+                f"{shown(market)} is no market of an account: expected a condition id, 0x and 64 "
+                "hex digits"
+            )
+    return tuple(dict.fromkeys(str(market) for market in found))
+
+
+class UserLine:
+    """The user channel of one account."""
+
+    def __init__(
+        self, credentials: Credentials, env: Environment, markets: Sequence[str] = ()
+    ) -> None:
+        """`markets` are condition ids; none means the whole account."""
+        self.id = LINE_ID
+        self.env = env
+        self.credentials = credentials
+        self.markets = tuple(dict.fromkeys(markets))
+        """What the channel is to be subscribed to; empty for the whole account."""
+        self._subscribed: tuple[str, ...] = ()
+        """What the live session is subscribed to."""
+        days = env.settings.history_days
+        since_s = env.clock_ns() // 1_000_000_000 - round(days * SECONDS_PER_DAY) if days else 0
+        self.account = Account(
+            Owner(credentials.api_key, credentials.address), since_s=max(0, since_s)
+        )
+        self.trust = AccountTrust(since_seconds=_now_seconds())
+        self.epoch: int | None = None
+        """The live session; None while there is none."""
+        self.last_data_seconds = 0.0
+        self.first_data = trio.Event()
+        """Set once the account was LIVE in the live session."""
+        self.beyond_first_dump = self.first_data
+        self.parser_ready = trio.Event()
+        self.doubts = 0
+        """Counts what may have been missed: a reconciliation from before a doubt proves nothing."""
+        self.connection_address: Address[ControlMessage] | None = None
+        self._woken = trio.Event()
+        self._allowed = trio.Event()
+        self._allowed.set()
+
+    # --- for the connection ---------------------------------------------------------------
+
+    @property
+    def target(self) -> Target:
+        """The user channel."""
+        return user_target(self.env.settings.ws_url)
+
+    async def wait_allowed(self) -> None:
+        """Return at once, unless the credentials were refused: then never."""
+        await self._allowed.wait()
+
+    def subscription(self) -> list[str]:
+        """The frames that begin a session. The first holds the credentials."""
+        known = self.credentials
+        self._subscribed = self.markets
+        return user_subscribe_frames(
+            known.api_key,
+            known.secret,
+            known.passphrase,
+            self.markets,
+            ids_per_frame=self.env.settings.ids_per_frame,
+        )
+
+    def frames_for(self, orders: Sequence[ControlMessage]) -> list[str]:
+        """The frames that make the session's markets what they ought to be."""
+        before, self._subscribed = self._subscribed, self.markets
+        limit = self.env.settings.ids_per_frame
+        fresh = [one for one in self.markets if one not in before]
+        gone = [one for one in before if one not in self.markets]
+        return [
+            *user_operation_frames("subscribe", fresh, ids_per_frame=limit),
+            *user_operation_frames("unsubscribe", gone, ids_per_frame=limit),
+        ]
+
+    def redact(self, text: str) -> str:
+        """The text without any of the credentials."""
+        return self.credentials.redact(text)
+
+    def session_up(self, epoch: int) -> None:
+        """A session began: from here on the channel tells what happens, and nothing before."""
+        self.epoch = epoch
+        self.last_data_seconds = trio.current_time()
+        self.first_data = self.beyond_first_dump = trio.Event()
+        self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
+        self._enter(AccountState.SYNCING)
+        self._wake()
+
+    def session_down(self, epoch: int, reason: str, detail: str) -> None:
+        """The session ended, or its connect failed."""
+        was_up = self.epoch is not None
+        down = FeedDown(
+            time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch, reason=reason, detail=detail
+        )
+        self._publish([down])
+        if was_up and not self.env.is_stopping:
+            is_stall = reason == "feed_stalled"
+            self._enter(
+                AccountState.STALE,
+                AccountReason.FEED_STALLED if is_stall else AccountReason.DISCONNECTED,
+            )
+        self.epoch = None
+
+    # --- for the parser and the keeper ----------------------------------------------------
+
+    async def wait_woken(self) -> None:
+        """Return when a session has begun, or a doubt has come up, since the last return."""
+        await self._woken.wait()
+        self._woken = trio.Event()
+
+    def doubt(self, reason: AccountReason) -> None:
+        """Something may have been missed in the live session: the lists must say what."""
+        self.doubts += 1
+        if self.epoch is not None:
+            self._enter(AccountState.STALE, reason)
+            self._enter(AccountState.SYNCING)
+            self._wake()
+
+    def tell(self, found: Iterable[changes.Change]) -> None:
+        """Publish what changed in the account, in order."""
+        self._publish([self._event_of(change) for change in found])
+
+    def is_complete(self) -> None:
+        """The lists were read in this session: nothing is missing any more."""
+        if self.trust.state is AccountState.SYNCING:
+            self._enter(AccountState.LIVE)
+        self.first_data.set()
+
+    def has_stalled(self, missing: int) -> None:
+        """The lists show what the live session should have told: it is no good."""
+        if self.connection_address is not None and self.epoch is not None:
+            detail = f"the channel kept back {missing} changes that REST lists"
+            self.connection_address.send_nowait(Abort(self.epoch, "feed_stalled", detail))
+
+    def refuse(self, why: str) -> None:
+        """The exchange does not take the credentials: say so once, and try nothing any more."""
+        if self.trust.state is AccountState.REFUSED:
+            return
+        log.error(
+            "the exchange refuses the API credentials: check them, and this machine's clock, and "
+            "start again; market data goes on",
+            why=self.redact(why),
+        )
+        self._allowed = trio.Event()
+        self._enter(AccountState.REFUSED)
+        if self.connection_address is not None and self.epoch is not None:
+            abort = Abort(self.epoch, "credentials_refused", "by REST")
+            self.connection_address.send_nowait(abort)
+
+    def gave_up(self) -> None:
+        """The supervisor has given up for now."""
+        if self.trust.state is not AccountState.REFUSED:
+            self._enter(AccountState.STALE, AccountReason.FEED_GAVE_UP)
+
+    # --- for programs ---------------------------------------------------------------------
+
+    def read(self, *, allow_stale: bool = False) -> AccountReading:
+        """The account, now.
+
+        Raises AccountNotLive unless it is LIVE; with `allow_stale` what is known comes, labelled.
+        """
+        trust = self.believed()
+        if trust.state is not AccountState.LIVE and not allow_stale:
+            age_seconds = trio.current_time() - trust.since_seconds
+            raise AccountNotLive(trust.state, trust.reason, age_seconds)
+        return AccountReading.take(self.account, trust, trio.current_time())
+
+    def believed(self) -> AccountTrust:
+        """The state; LIVE only while a session is live, also when the service stops."""
+        trust = self.trust
+        if trust.state is AccountState.LIVE and self.epoch is None:
+            stale = AccountReason.DISCONNECTED
+            return AccountTrust(AccountState.STALE, stale, trust.since_seconds)
+        return trust
+
+    def summary(self) -> dict[str, object]:
+        """What `--summary` writes about the account."""
+        statistics, account = self.env.statistics, self.account
+        return {
+            "state": self.believed().state.value,
+            "open_orders": len(account.open_orders()),
+            "trades": len(account.trades),
+            "reconciliations": statistics.reconciliations,
+            "reconciliations_failed": statistics.reconciliations_failed,
+            "recovered_changes": statistics.recovered_changes,
+            "repeats": account.repeats,
+            "impossible": account.impossible,
+            "impossible_samples": [self.redact(kept.why) for kept in account.impossible_kept],
+        }
+
+    def subscribe(self, markets: Iterable[str]) -> None:
+        """Follow further markets. Nothing happens when the whole account is followed.
+
+        The account is STALE(markets_changed) until their orders and trades were read.
+        """
+        checked = check_markets(markets)
+        if not self.markets:
+            return
+        fresh = tuple(one for one in checked if one not in self.markets)
+        if fresh:
+            self.markets += fresh
+            self._change_markets()
+            self.doubt(AccountReason.MARKETS_CHANGED)
+
+    def unsubscribe(self, markets: Iterable[str]) -> None:
+        """Follow these markets no more: what is known of them stays, and grows old.
+
+        Raises UsageError when none would be left, since without markets it is the whole account.
+        """
+        gone = frozenset(check_markets(markets)) & frozenset(self.markets)
+        kept = tuple(one for one in self.markets if one not in gone)
+        if gone and not kept:
+            raise UsageError("the last market cannot be unsubscribed: stop the service instead")
+        if gone:
+            self.markets = kept
+            self._change_markets()
+
+    # --- helpers --------------------------------------------------------------------------
+
+    def _change_markets(self) -> None:
+        # Without a session the next one begins with the markets as they are then.
+        if self.connection_address is not None and self.epoch is not None:
+            self.connection_address.send_nowait(ChangeMarkets())
+
+    def _wake(self) -> None:
+        self._woken.set()
+
+    def _enter(self, state: AccountState, reason: AccountReason | None = None) -> None:
+        before = self.trust
+        if before.state is AccountState.REFUSED or (before.state, before.reason) == (state, reason):
+            return
+        self.trust = before.to(state, now_seconds=trio.current_time(), reason=reason)
+        changed = AccountStateChanged(
+            time_ns=self.env.clock_ns(),
+            epoch=self.epoch,
+            state=state,
+            previous=before.state,
+            reason=reason,
+        )
+        self._publish([changed])
+
+    def _event_of(self, change: changes.Change) -> Event:
+        time_ns, epoch, reconciled = self.env.clock_ns(), self.epoch, change.reconciled
+        if isinstance(change, changes.OrderChanged):
+            return OrderChanged(
+                time_ns=time_ns,
+                epoch=epoch,
+                order=OrderReading.take(change.new),
+                filled_size=to_decimal(change.filled_size),
+                previous=None if change.old is None else change.old.state.value,
+                reconciled=reconciled,
+            )
+        if isinstance(change, changes.TradeChanged):
+            return TradeChanged(
+                time_ns=time_ns,
+                epoch=epoch,
+                trade=TradeReading.take(change.new),
+                previous=None if change.old is None else change.old.status.value,
+                reconciled=reconciled,
+            )
+        return PositionChanged(
+            time_ns=time_ns,
+            epoch=epoch,
+            token=change.token,
+            old=to_decimal(change.old),
+            new=to_decimal(change.new),
+            fill=FillReading.take(change.fill),
+            reconciled=reconciled,
+        )
+
+    def _publish(self, events: list[Event]) -> None:
+        self.env.hub.publish(events)
+
+
+def _now_seconds() -> float:
+    """Trio's clock; 0 for a service that is made before Trio runs."""
+    try:
+        return trio.current_time()
+    except RuntimeError:
+        return 0.0
