@@ -255,7 +255,7 @@ def simulate(
             raise error from None
         return result
 
-    with _deterministic_scheduler(seed):
+    with deterministic_scheduler(seed):
         return trio.run(
             main,
             clock=trio.testing.MockClock(autojump_threshold=0.0),
@@ -309,7 +309,7 @@ def _only(group: BaseExceptionGroup[BaseException]) -> BaseException:
 
 
 @contextmanager
-def _deterministic_scheduler(seed: int) -> Generator[None, None, None]:
+def deterministic_scheduler(seed: int) -> Generator[None, None, None]:
     """Trio shuffles what is runnable; let the seed decide how. Trio's own tests do it so."""
     run: Any = trio._core._run  # pyright: ignore
     before = run._ALLOW_DETERMINISTIC_SCHEDULING, run._r.getstate()

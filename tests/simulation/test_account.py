@@ -1,0 +1,118 @@
+"""An account is complete after every fault: nothing is missed, nothing is counted twice."""
+
+from random import Random
+
+import pytest
+import trio
+from tests.simulation.account_world import AccountWorld, follow_account
+
+from polyactors.events import AccountStateChanged, OrderChanged, PositionChanged, TradeChanged
+from polyactors.user.state import AccountReason, AccountState
+from polyactors.venue.faults import FaultKind
+
+KINDS = (
+    FaultKind.RESET,
+    FaultKind.STALL,
+    FaultKind.REFUSE,
+    FaultKind.GARBAGE,
+    FaultKind.SLOW,
+    FaultKind.LOST_DELTA,
+    FaultKind.LOST_GROUP,
+    FaultKind.DUPLICATE,
+    FaultKind.REORDER,
+    FaultKind.REST_ERROR,
+    FaultKind.UNKNOWN_FIELDS,
+    FaultKind.OVERSIZE,
+    FaultKind.CLOCK_SKEW,
+)
+
+
+def test_without_faults_everything_is_seen_live() -> None:
+    async def scenario(world: AccountWorld) -> None:
+        await world.until(lambda: world.is_live)
+        await world.trade(60.0)
+        await world.come_to_rest()
+        told = [e for e in world.events if isinstance(e, OrderChanged | TradeChanged)]
+        assert len(told) > 200
+        assert not any(event.reconciled for event in told)
+        assert any(isinstance(event, PositionChanged) for event in world.events)
+        assert world.downs == []
+        assert world.states == [AccountState.LIVE]
+
+    follow_account(1, scenario)
+
+
+def test_what_was_there_before_is_recovered_before_the_account_is_live() -> None:
+    async def scenario(world: AccountWorld) -> None:
+        await world.until(lambda: world.is_live)
+        states = [e for e in world.events if isinstance(e, AccountStateChanged)]
+        assert [e.state for e in states[:2]] == [AccountState.LIVE, AccountState.STALE]
+        since, until = (world.events.index(states[at]) for at in (1, -1))
+        before = world.events[since:until]
+        told = [e for e in before if isinstance(e, OrderChanged | TradeChanged)]
+        assert told
+        assert all(event.reconciled for event in told)
+        await world.come_to_rest()
+
+    async def late(world: AccountWorld) -> None:
+        await world.until(lambda: world.is_live)
+        world.inject(FaultKind.REFUSE, seconds=20.0)
+        world.inject(FaultKind.RESET)
+        await world.trade(20.0)
+        await scenario(world)
+
+    follow_account(2, late)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.value)
+def test_an_account_is_complete_after_each_fault(kind: FaultKind) -> None:
+    async def scenario(world: AccountWorld) -> None:
+        await world.until(lambda: world.is_live)
+        for _ in range(3):
+            world.inject(kind, seconds=6.0)
+            await world.trade(12.0)
+        await world.come_to_rest()
+
+    follow_account(3, scenario)
+
+
+def test_a_stalled_channel_is_found_by_the_lists_and_replaced() -> None:
+    async def scenario(world: AccountWorld) -> None:
+        await world.until(lambda: world.is_live)
+        world.inject(FaultKind.STALL, seconds=1e6)
+        await world.trade(10.0)
+        await world.until(lambda: "feed_stalled" in world.downs)
+        stale = [e.reason for e in world.events if isinstance(e, AccountStateChanged) and e.reason]
+        assert stale[0] is AccountReason.FEED_STALLED
+        await world.come_to_rest()
+
+    follow_account(4, scenario)
+
+
+@pytest.mark.parametrize("story", range(1, 13))
+def test_an_account_is_complete_after_a_story_of_faults(story: int) -> None:
+    rng = Random(f"{story}:story")
+
+    async def scenario(world: AccountWorld) -> None:
+        for _ in range(8):
+            kind = rng.choice(KINDS)
+            world.inject(kind, seconds=rng.uniform(1.0, 8.0))
+            await world.trade(rng.uniform(1.0, 12.0))
+        await world.come_to_rest()
+
+    follow_account(story, scenario, markets=2, page_rows=rng.choice((3, 10, 100)))
+
+
+def test_credentials_that_are_refused_end_in_one_sentence_and_no_storm(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario(world: AccountWorld) -> None:
+        world.account.revoke()
+        await world.until(lambda: AccountState.REFUSED in world.states)
+        connects = world.service.statistics.connects
+        await trio.sleep(300.0)
+        assert world.service.statistics.connects == connects <= 3
+        assert world.states.count(AccountState.REFUSED) == 1
+
+    follow_account(5, scenario)
+    assert len([r for r in caplog.records if "refuses the API credentials" in r.getMessage()]) == 1
