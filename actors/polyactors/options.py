@@ -61,6 +61,28 @@ FOLLOW = (
         maximum=5000,
     ),
 )
+CREDENTIALS = Option(
+    "credentials",
+    str,
+    "read the API credentials from this file, not from the environment (POLYMARKET_API_KEY, "
+    "POLYMARKET_API_SECRET, POLYMARKET_API_PASSPHRASE, POLYMARKET_ADDRESS)",
+    metavar="FILE",
+)
+USER = (
+    Option("user", bool, "follow the orders and trades of your own account, too", default=False),
+    CREDENTIALS,
+)
+ACCOUNT = (
+    CREDENTIALS,
+    Option(
+        "market",
+        str,
+        "only what concerns this market; repeatable",
+        metavar="CONDITION_ID",
+        key="markets",
+        is_repeatable=True,
+    ),
+)
 OUTPUT = (
     Option(
         "events", str, "write every event as a line of JSON; - is standard output", metavar="PATH"

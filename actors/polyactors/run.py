@@ -5,16 +5,19 @@ that the service reached, whether it was clean or not.
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import trio
 from attrs import frozen
 
+from polyactors.account.credentials import Credentials, from_environment, from_file
 from polyactors.cli import EXIT_CLEAN, EXIT_EVENTS_MISSING
 from polyactors.config import Settings
 from polyactors.discovery import Wanted, check_token, parse_market
@@ -40,6 +43,7 @@ from polyactors.terminal.pipes import complain, say
 from polyactors.terminal.screen import Verified, messages, states_text
 from polyactors.terminal.text import count, duration, printable, short_token
 from polyactors.transport import Target
+from polyactors.user.line import REFUSED, UserLine, check_markets
 from polysupervisor import ChildSpec, run_app
 
 Sink = Callable[[Service], ChildSpec[object]]
@@ -106,6 +110,9 @@ def run_command(values: Mapping[str, Any]) -> int:
     env = Environment(settings_of(values))
     wanted = wanted_of(values)
     Target.parse(env.settings.ws_url)  # a wrong URL is said before anything is asked
+    if values["credentials"] and not values["user"]:
+        raise UsageError("--credentials is for your own account: give --user, too")
+    user = UserLine(credentials_of(values), env) if values["user"] else None
     with _prepared(values, "polyactors run") as (outputs, display):
         return trio.run(
             partial(
@@ -115,8 +122,35 @@ def run_command(values: Mapping[str, Any]) -> int:
                 outputs=outputs,
                 display=display,
                 seconds=values["seconds"],
+                user=user,
             )
         )
+
+
+def account_command(values: Mapping[str, Any]) -> int:
+    """`account`: one's own orders, trades and positions, until stopped."""
+    env = Environment(settings_of(values))
+    line = UserLine(credentials_of(values), env, check_markets(values["market"]))
+    Target.parse(env.settings.ws_url)
+    with _prepared(values, "polyactors account") as (outputs, display):
+        display.is_account = True
+        return trio.run(
+            partial(
+                run_service,
+                Wanted(),
+                env=env,
+                outputs=outputs,
+                display=display,
+                seconds=values["seconds"],
+                user=line,
+            )
+        )
+
+
+def credentials_of(values: Mapping[str, Any]) -> Credentials:
+    """From the file that was named, or else from the environment. Raises UsageError."""
+    path = values["credentials"]
+    return from_environment(os.environ) if path is None else from_file(Path(path))
 
 
 def wanted_of(values: Mapping[str, Any]) -> Wanted:
@@ -136,6 +170,7 @@ async def run_service(
     outputs: Outputs,
     display: Display,
     seconds: float | None,
+    user: UserLine | None = None,
 ) -> int:
     """Run the service until a signal or for `seconds`; returns the exit code of the process.
 
@@ -152,7 +187,16 @@ async def run_service(
             complain(f"polyactors: {printable(notice)}")
         display.names, display.notices = found.names, found.notices
         env.hash_inputs.update(found.hash_inputs)
-        service = Service(found.wanted, env=env, rest=rest, sinks=outputs.sinks, last=display.child)
+        service = Service(
+            found.wanted,
+            env=env,
+            rest=rest,
+            user=user,
+            sinks=outputs.sinks,
+            last=display.child,
+        )
+        if user is not None and not service.tokens and not wanted.needs_listing:
+            user.on_refused = lambda: service.fail(UsageError(REFUSED))
         try:
             code = await _run_root(service, seconds)
         finally:
@@ -288,6 +332,7 @@ def replay_command(values: Mapping[str, Any]) -> int:
 
 COMMANDS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "run": run_command,
+    "account": account_command,
     "demo": demo_command,
     "venue": venue_command,
     "replay": replay_command,

@@ -129,7 +129,7 @@ class AccountWorld:
         assert event.previous == (None if before is None else before.order.state)
         filled = self._filled.get(order.id, Decimal(0)) + event.filled_size
         assert filled == order.filled_size, "a fill was missed, or told twice"
-        assert 0 <= event.filled_size
+        assert event.filled_size >= 0
         assert order.filled_size <= order.original_size
         self._filled[order.id] = filled
         self._orders[order.id] = event
@@ -172,8 +172,8 @@ class AccountWorld:
         opened = {order.id: order for order in account.open_orders}
         assert {order.id for order in reading.open_orders} == set(opened), self.describe()
         for order in reading.orders.values():
-            truth = account.orders[order.id]
-            assert order.filled_size == to_decimal(truth.size_matched), self.describe()
+            matched = to_decimal(account.orders[order.id].size_matched)
+            assert order.filled_size == matched, self.describe()
         assert set(reading.trades) == set(account.trades), self.describe()
         for trade in reading.trades.values():
             assert trade.status == account.trades[trade.id].status.value, self.describe()

@@ -55,11 +55,21 @@ COMMANDS = {
             "stream live order books (the default)",
             "polyactors run --market will-it-rain --events events.jsonl",
             (
-                ("what to follow", options.FOLLOW),
+                ("what to follow", options.FOLLOW + options.USER),
                 ("output", options.OUTPUT + options.LOGGING),
                 ("settings", options.CONFIG + options.SETTINGS),
             ),
             f"{PRECEDENCE}\n{FILE_HELP}",
+        ),
+        Command(
+            "account",
+            "your own orders, trades and positions, complete after every reconnect",
+            "polyactors account --credentials account.toml",
+            (
+                ("what to follow", options.ACCOUNT),
+                ("output", options.OUTPUT + options.LOGGING),
+                ("settings", options.CONFIG + options.SETTINGS),
+            ),
         ),
         Command(
             "demo",

@@ -1,20 +1,24 @@
 """The choice of the view, and the view as a child of the service."""
 
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TextIO
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, TextIO
 
 from attrs import Factory, define
 
 from polyactors.logs import LogLines
 from polyactors.service import Service
-from polyactors.terminal.lines import run_lines
+from polyactors.terminal.account import AccountWatch, account_status_line
+from polyactors.terminal.lines import run_lines, status_line
 from polyactors.terminal.news import News, Tone
 from polyactors.terminal.output import GONE, RESTORE_SECONDS_MAX, Output
 from polyactors.terminal.pipes import complain, is_closed, say, silence, takes_more
 from polyactors.terminal.screen import SUBSCRIPTION_EVENTS_MAX, Watch
 from polyactors.terminal.text import printable
 from polysupervisor import Backoff, ChildSpec, Context, Restart, Shutdown
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 
 @define
@@ -27,6 +31,8 @@ class Display:
     title: str
     names: Mapping[str, str] = Factory(dict[str, str])
     """By token: what to call it."""
+    is_account: bool = False
+    """Shows the account instead of the books."""
     notices: Sequence[str] = ()
     """News from before the service began."""
 
@@ -51,13 +57,18 @@ class Display:
 
     def child(self, service: Service) -> ChildSpec[object]:
         """The view as the last child of the service: first to stop."""
-        watch = Watch(
-            service=service,
-            subscription=service.events(SUBSCRIPTION_EVENTS_MAX),
-            title=self.title,
-            names=self.names,
-            clock_ns=service.env.clock_ns,
-        )
+        watch: Watch | AccountWatch
+        subscription = service.events(SUBSCRIPTION_EVENTS_MAX)
+        if self.is_account:
+            watch = AccountWatch(service, subscription, self.title, service.env.clock_ns)
+        else:
+            watch = Watch(
+                service=service,
+                subscription=subscription,
+                title=self.title,
+                names=self.names,
+                clock_ns=service.env.clock_ns,
+            )
         now_ns = service.env.clock_ns()
         watch.news.extend(News(now_ns, printable(text), Tone.BAD) for text in self.notices)
         output = Output(self.stream)
@@ -72,20 +83,42 @@ class Display:
         )
 
     async def _run(
-        self, ctx: Context[object], watch: Watch, output: Output, service: Service
+        self,
+        ctx: Context[object],
+        watch: Watch | AccountWatch,
+        output: Output,
+        service: Service,
     ) -> None:
         try:
             if self.is_live:
                 from polyactors.terminal.live import run_live  # rich: only when it is used
 
-                await run_live(ctx, watch, output, self.logs if sys.stderr.isatty() else None)
+                logs = self.logs if sys.stderr.isatty() else None
+                await run_live(ctx, watch, drawing_of(watch), output, logs)
             else:
-                await run_lines(ctx, watch, output)
+                await run_lines(ctx, watch.catch_up, status_of(watch), output)
         except OSError as error:
             if error.errno not in GONE:
                 raise
             silence(self.stream)
             service.stop()
+
+
+def drawing_of(watch: Watch | AccountWatch) -> "Callable[[int, int], RenderableType]":
+    """How it is drawn, on so many columns and lines."""
+    from polyactors.terminal.draw import draw, rows_max
+    from polyactors.terminal.draw_account import draw_account
+
+    if isinstance(watch, AccountWatch):
+        return lambda width, height: draw_account(watch.screen(), width, height)
+    return lambda width, height: draw(watch.screen(rows_max(height)), width, height)
+
+
+def status_of(watch: Watch | AccountWatch) -> Callable[[], str]:
+    """How things stand, in one line."""
+    if isinstance(watch, AccountWatch):
+        return lambda: account_status_line(watch.screen(), watch.clock_ns())
+    return lambda: status_line(watch.screen(0), watch.clock_ns())
 
 
 def _can_be_live(stream: TextIO) -> bool:

@@ -94,7 +94,9 @@ def draw(screen: Screen, width: int, height: int) -> Picture:
         lines.append([(f"… and {count(screen.hidden, 'more token')}", "dim")])
     lines.append([])
     room = max(height - len(lines) - 1, 0)
-    news = [line for item in screen.news[-room:] for line in _news(item, width)] if room else []
+    news = (
+        [line for item in screen.news[-room:] for line in news_parts(item, width)] if room else []
+    )
     lines += news[-room:]
     lines += [[]] * (room - len(news))
     lines = [*lines[: height - 1], [(HINT, "dim")]]
@@ -150,7 +152,7 @@ def _verified(verified: Verified) -> list[Part]:
     ]
 
 
-def _news(item: News, width: int) -> list[list[Part]]:
+def news_parts(item: News, width: int) -> list[list[Part]]:
     """Its lines: what to do about a failure often stands at the end of a long sentence."""
     stamp = clock(item.time_ns) + " "
     texts = [item.text]

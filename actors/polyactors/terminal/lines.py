@@ -1,13 +1,13 @@
 """Plain lines: what happens, and every few seconds how things stand. For pipes and files."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
 from polyactors.terminal.news import News
 from polyactors.terminal.output import Output
-from polyactors.terminal.screen import Screen, Watch, feeds_text, states_text
+from polyactors.terminal.screen import Screen, feeds_text, states_text
 from polyactors.terminal.text import count
 from polysupervisor import Context
 
@@ -36,8 +36,16 @@ def clock(time_ns: int) -> str:
     return time.strftime("%H:%M:%S", time.localtime(time_ns / 1e9))
 
 
-async def run_lines(ctx: Context[object], watch: Watch, output: Output) -> None:
-    """Write lines until stopped, then what is left. Raises OSError when they cannot be written."""
+async def run_lines(
+    ctx: Context[object],
+    catch_up: Callable[[], Awaitable[Iterable[News]]],
+    status: Callable[[], str],
+    output: Output,
+) -> None:
+    """Write lines until stopped, then what is left. Raises OSError when they cannot be written.
+
+    `catch_up` brings what is new; `status` is the line that says how things stand.
+    """
     ctx.ready()
     status_due = trio.current_time() + STATUS_SECONDS
     is_stopping = False
@@ -45,11 +53,11 @@ async def run_lines(ctx: Context[object], watch: Watch, output: Output) -> None:
         with trio.move_on_after(LINES_SECONDS):
             await ctx.stop_requested.wait()
         is_stopping = ctx.stop_requested.is_set()
-        lines = news_lines(await watch.catch_up())
+        lines = news_lines(await catch_up())
         # Taken at every turn: its rate of messages needs the turns between.
-        screen = watch.screen(0)
+        standing = status()
         if trio.current_time() >= status_due:
             status_due += STATUS_SECONDS
-            lines += status_line(screen, watch.clock_ns())
+            lines += standing
         if lines:
             await output.write(lines)

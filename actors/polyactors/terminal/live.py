@@ -6,6 +6,7 @@ slow line) stops its own view and nothing else.
 
 import io
 from collections.abc import Callable
+from typing import Protocol
 
 import trio
 from rich.console import Console, Group, RenderableType
@@ -13,9 +14,8 @@ from rich.live import Live
 from rich.text import Text
 
 from polyactors.logs import LogLines
-from polyactors.terminal.draw import draw, rows_max
+from polyactors.terminal.news import News
 from polyactors.terminal.output import Output
-from polyactors.terminal.screen import Watch
 from polysupervisor import Context
 
 FRAME_SECONDS = 0.2
@@ -62,10 +62,27 @@ class LiveScreen:
         return text
 
 
+class Watched(Protocol):
+    """What is shown."""
+
+    async def catch_up(self) -> list[News]:
+        """Take in what is new."""
+        ...
+
+    def tell_error(self, text: str) -> None:
+        """Something that no event tells went wrong."""
+        ...
+
+
 async def run_live(
-    ctx: Context[object], watch: Watch, output: Output, logs: LogLines | None
+    ctx: Context[object],
+    watch: Watched,
+    draw: Callable[[int, int], RenderableType],
+    output: Output,
+    logs: LogLines | None,
 ) -> None:
-    """Draw until stopped. `logs` are held back meanwhile, if they go to the same terminal.
+    """Draw until stopped; `draw` gets columns and lines. `logs` are held back meanwhile, if they
+    go to the same terminal.
 
     Raises OSError when the terminal is gone. Cancellation: the terminal is restored, within
     RESTORE_SECONDS_MAX.
@@ -78,11 +95,7 @@ async def run_live(
         ctx.ready()
         while not ctx.stop_requested.is_set():
             await watch.catch_up()
-            await output.write(
-                live.frame(
-                    lambda width, height: draw(watch.screen(rows_max(height)), width, height)
-                )
-            )
+            await output.write(live.frame(draw))
             with trio.move_on_after(FRAME_SECONDS):
                 await ctx.stop_requested.wait()
     finally:

@@ -13,6 +13,7 @@ from attrs import frozen
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.errors import SessionFailed
 from polyactors.events import (
+    AccountStateChanged,
     ActorRestarted,
     Event,
     FaultInjected,
@@ -20,10 +21,13 @@ from polyactors.events import (
     FeedDown,
     FeedUp,
     Gap,
+    OrderChanged,
     TickSizeChanged,
+    TradeChanged,
     TrustChanged,
 )
 from polyactors.terminal.text import count, printable, short_token
+from polyactors.user.state import AccountState
 
 WITH_ITS_GROUP = "restarted with its group"
 """The reason of an actor that fell because a sibling did."""
@@ -81,6 +85,8 @@ def condense(events: Iterable[Event], names: Mapping[str, str]) -> list[News]:
                 key = _Trust(event.state, event.reason)
             case ActorRestarted():
                 key = _Restart(event.path.rpartition("/")[0])
+            case OrderChanged(reconciled=True) | TradeChanged(reconciled=True):
+                key = "recovered"
             case _:
                 pass
         groups.setdefault(key, []).append(event)
@@ -121,11 +127,52 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
             return f"fault {event.id} injected: {event.kind}{on}", Tone.FAULT
         case FaultRecovered():
             return f"fault {event.id} healed: {event.kind}, {event.seconds:.1f} s", Tone.GOOD
+        case OrderChanged(reconciled=True) | TradeChanged(reconciled=True):
+            return _tell_recovered(group)
+        case OrderChanged():
+            return _tell_order(event, names)
+        case TradeChanged():
+            return _tell_trade(event, names)
+        case AccountStateChanged():
+            reason = f": {event.reason.value}" if event.reason is not None else ""
+            tone = _ACCOUNT_TONES.get(event.state, Tone.BAD)
+            return f"the account is {event.state.value}{reason}", tone
         case TickSizeChanged():
             name = token_name(event.token, names)
             return f"{name}: tick size {event.old or '?'} → {event.new}", Tone.PLAIN
         case _:
             return None  # books and trades are not news; a gap of one token is told by its trust
+
+
+_ACCOUNT_TONES = {AccountState.LIVE: Tone.GOOD, AccountState.SYNCING: Tone.PLAIN}
+
+
+def _tell_recovered(group: list[Event]) -> tuple[str, Tone]:
+    orders = {event.order.id for event in group if isinstance(event, OrderChanged)}
+    trades = {event.trade.id for event in group if isinstance(event, TradeChanged)}
+    told = [
+        count(len(found), noun) for found, noun in ((orders, "order"), (trades, "trade")) if found
+    ]
+    return f"recovered by REST: {' and '.join(told)}", Tone.PLAIN
+
+
+def _tell_order(event: OrderChanged, names: Mapping[str, str]) -> tuple[str, Tone]:
+    order = event.order
+    text = f"{order.side} {order.original_size:f} at {order.price:f}"
+    filled = f", {event.filled_size:f} filled" if event.filled_size else ""
+    what = "placed" if event.previous is None and order.state == "OPEN" else order.state.lower()
+    name = token_name(order.token, names)
+    return f"order {short_token(order.id)} {what}{filled}: {text} of {name}", Tone.PLAIN
+
+
+def _tell_trade(event: TradeChanged, names: Mapping[str, str]) -> tuple[str, Tone]:
+    trade = event.trade
+    fill = trade.fills[0]
+    tone = Tone.BAD if trade.status == "FAILED" else Tone.PLAIN
+    if trade.status == "CONFIRMED":
+        tone = Tone.GOOD
+    text = f"{fill.side} {fill.size:f} at {fill.price:f} of {token_name(fill.token, names)}"
+    return f"trade {short_token(trade.id)} {trade.status}: {text}", tone
 
 
 def _tell_trust(

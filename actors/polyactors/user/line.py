@@ -5,7 +5,7 @@ one, and the stream hears of each at once, in the order in which it happened.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import trio
 
@@ -36,8 +36,9 @@ from polysupervisor import Address
 
 LINE_ID = "user"
 SECONDS_PER_DAY = 86_400
-
-
+REFUSED = (
+    "the exchange refuses the API credentials: check them and this machine's clock, and start again"
+)
 _CONDITION_ID = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 
 
@@ -75,6 +76,10 @@ class UserLine:
         self.trust = AccountTrust(since_seconds=_now_seconds())
         self.epoch: int | None = None
         """The live session; None while there is none."""
+        self.down_reason: str | None = None
+        """Why the last session ended; None while one is live or none was tried."""
+        self.on_refused: Callable[[], None] | None = None
+        """Called when the credentials are refused, instead of an error in the log."""
         self.last_data_seconds = 0.0
         self.first_data = trio.Event()
         """Set once the account was LIVE in the live session."""
@@ -128,6 +133,7 @@ class UserLine:
     def session_up(self, epoch: int) -> None:
         """A session began: from here on the channel tells what happens, and nothing before."""
         self.epoch = epoch
+        self.down_reason = None
         self.last_data_seconds = trio.current_time()
         self.first_data = self.beyond_first_dump = trio.Event()
         self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
@@ -148,6 +154,7 @@ class UserLine:
                 AccountReason.FEED_STALLED if is_stall else AccountReason.DISCONNECTED,
             )
         self.epoch = None
+        self.down_reason = reason
 
     # --- for the parser and the keeper ----------------------------------------------------
 
@@ -184,16 +191,16 @@ class UserLine:
         """The exchange does not take the credentials: say so once, and try nothing any more."""
         if self.trust.state is AccountState.REFUSED:
             return
-        log.error(
-            "the exchange refuses the API credentials: check them, and this machine's clock, and "
-            "start again; market data goes on",
-            why=self.redact(why),
-        )
+        if self.on_refused is None:
+            what = f"{REFUSED}; market data goes on"
+            log.error(what, why=self.redact(why))
         self._allowed = trio.Event()
         self._enter(AccountState.REFUSED)
         if self.connection_address is not None and self.epoch is not None:
             abort = Abort(self.epoch, "credentials_refused", "by REST")
             self.connection_address.send_nowait(abort)
+        if self.on_refused is not None:
+            self.on_refused()
 
     def gave_up(self) -> None:
         """The supervisor has given up for now."""

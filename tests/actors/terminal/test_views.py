@@ -27,7 +27,7 @@ from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.shard import BookShard
 from polyactors.terminal import display
-from polyactors.terminal.display import Display
+from polyactors.terminal.display import Display, drawing_of, status_of
 from polyactors.terminal.lines import STATUS_SECONDS, run_lines
 from polyactors.terminal.live import FRAME_SECONDS, run_live
 from polyactors.terminal.output import Output
@@ -289,11 +289,19 @@ async def test_in_the_middle_of_a_step_the_last_top_stands(
 # Plain lines
 
 
+async def lines(ctx: Context[object], desk: Desk, page: Page) -> None:
+    await run_lines(ctx, desk.watch.catch_up, status_of(desk.watch), page)
+
+
+async def live(ctx: Context[object], desk: Desk, page: Page, logs: LogLines | None) -> None:
+    await run_live(ctx, desk.watch, drawing_of(desk.watch), page, logs)
+
+
 async def test_lines_tell_news_and_every_few_seconds_how_things_stand(
     desk: Desk, autojump_clock: MockClock
 ) -> None:
     page = Page()
-    async with running(lambda ctx: run_lines(ctx, desk.watch, page)):
+    async with running(lambda ctx: lines(ctx, desk, page)):
         desk.publish(FeedUp(time_ns=now_ns(), feed="feed-0", epoch=3))
         await trio.sleep(STATUS_SECONDS + 1.0)
         desk.publish(FeedUp(time_ns=now_ns(), feed="feed-0", epoch=4))
@@ -311,7 +319,7 @@ async def test_nothing_is_written_when_nothing_happens(
     desk: Desk, autojump_clock: MockClock
 ) -> None:
     page = Page()
-    async with running(lambda ctx: run_lines(ctx, desk.watch, page)):
+    async with running(lambda ctx: lines(ctx, desk, page)):
         await trio.sleep(STATUS_SECONDS * 0.9)
     assert page.written == []
 
@@ -323,7 +331,7 @@ async def test_the_live_view_draws_in_place_and_restores_the_terminal(
     desk: Desk, autojump_clock: MockClock
 ) -> None:
     page = Page()
-    async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
+    async with running(lambda ctx: live(ctx, desk, page, None)):
         await trio.sleep(1.05)
         frames = list(page.written)
     assert ENTER in frames[0]
@@ -340,7 +348,7 @@ async def test_every_frame_fits_the_terminal_of_that_moment(
     desk: Desk, autojump_clock: MockClock
 ) -> None:
     page = Page(100, 30)
-    async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
+    async with running(lambda ctx: live(ctx, desk, page, None)):
         for width, height in [(60, 20), (160, 50), (20, 5), (1, 1)]:
             page.columns_and_lines = (width, height)
             await trio.sleep(FRAME_SECONDS * 2)
@@ -354,7 +362,7 @@ async def test_the_terminal_is_restored_when_the_view_is_cancelled(
 ) -> None:
     page = Page()
     with trio.move_on_after(1.0):
-        async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
+        async with running(lambda ctx: live(ctx, desk, page, None)):
             await trio.sleep_forever()
     assert LEAVE in page.written[-1]
 
@@ -363,7 +371,7 @@ async def test_a_terminal_that_takes_nothing_does_not_hold_up_the_end(
     desk: Desk, autojump_clock: MockClock
 ) -> None:
     page = Page()
-    async with running(lambda ctx: run_live(ctx, desk.watch, page, None)):
+    async with running(lambda ctx: live(ctx, desk, page, None)):
         await trio.sleep(1.0)
         page.is_stuck = True
         await trio.sleep(60.0)
@@ -376,7 +384,7 @@ async def test_logs_are_held_back_while_the_view_has_the_terminal(
 ) -> None:
     page, stream = Page(), io.StringIO()
     logs = LogLines(stream)
-    async with running(lambda ctx: run_live(ctx, desk.watch, page, logs)):
+    async with running(lambda ctx: live(ctx, desk, page, logs)):
         await trio.sleep(1.0)
         logs.write("a warning")
         logs.tell_error("an error")
