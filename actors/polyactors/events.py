@@ -8,7 +8,7 @@ of the stream is a promise: a TrustChanged stands before any later BookUpdated o
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, cast
 
 import attrs
 import msgspec
@@ -261,6 +261,16 @@ _FIELDS: Mapping[type, tuple[str, ...]] = {
 }
 
 
+def _plain(value: object) -> object:
+    """Readings of the account as objects whose fields stand in their order."""
+    if isinstance(value, OrderReading | TradeReading | FillReading):
+        names = (field.name for field in attrs.fields(type(value)))
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, tuple):
+        return [_plain(item) for item in cast("tuple[object, ...]", value)]
+    return value
+
+
 def _enc_hook(value: object) -> object:
     if isinstance(value, Enum):  # pragma: no cover - msgspec encodes enums by value itself
         return value.value
@@ -274,5 +284,5 @@ def to_json(event: Event) -> bytes:
     """One line of JSON without its newline: `type` first, then the fields in order."""
     document: dict[str, object] = {"type": event.type}
     for name in _FIELDS[type(event)]:
-        document[name] = getattr(event, name)
+        document[name] = _plain(getattr(event, name))
     return _encoder.encode(document)

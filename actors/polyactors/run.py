@@ -231,13 +231,25 @@ def finish(code: int, service: Service, outputs: Outputs, display: Display) -> i
     statistics = service.statistics
     seconds = (time.monotonic_ns() - statistics.started_ns) / 1e9
     with suppress(KeyboardInterrupt):  # everything is done
-        display.say(
-            f"stopped after {duration(seconds)}: books {states_text(service.states())}; "
-            f"{count(messages(statistics), 'message')}; "
-            f"{count(statistics.restarts.total(), 'restart')}; "
-            f"{Verified.of(statistics).text}"
-        )
+        display.say(f"stopped after {duration(seconds)}: {'; '.join(_results(service))}")
     return code
+
+
+def _results(service: Service) -> Generator[str, None, None]:
+    statistics = service.statistics
+    if service.follows_account:
+        account = service.account.account
+        yield (
+            f"account {service.account.trust.state.value}, "
+            f"{count(len(account.open_orders()), 'open order')}, "
+            f"{count(len(account.trades), 'trade')}"
+        )
+    if service.tokens:
+        yield f"books {states_text(service.states())}"
+    yield count(messages(statistics), "message")
+    yield count(statistics.restarts.total(), "restart")
+    if service.tokens:
+        yield Verified.of(statistics).text
 
 
 def demo_command(values: Mapping[str, Any]) -> int:

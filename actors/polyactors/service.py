@@ -140,6 +140,11 @@ class Service:
         return self._relay.trust(token)
 
     @property
+    def follows_account(self) -> bool:
+        """Whether there is an `account`."""
+        return self._user is not None
+
+    @property
     def account(self) -> UserLine:
         """The account that the service follows: `read()` it, look at its `trust`, `subscribe` to
         further markets. Raises UsageError for a service without credentials."""

@@ -114,7 +114,10 @@ def test_nothing_named_means_the_twenty_most_active_markets() -> None:
 
 
 MISTAKES = [
-    ("nonsense", "there is no command 'nonsense'; the commands are run, account, demo, venue, replay"),
+    (
+        "nonsense",
+        "there is no command 'nonsense'; the commands are run, account, demo, venue, replay",
+    ),
     ("--nonsense", "unrecognized arguments: --nonsense; see `polyactors run --help`"),
     ("run extra", "unrecognized arguments: extra"),
     ("run --to 1", "unrecognized arguments: --to"),

@@ -3,17 +3,20 @@
 from collections import deque
 from collections.abc import Callable
 from decimal import Decimal
+from heapq import nlargest
 
 import trio
 from attrs import Factory, define, frozen
 
+from polyactors.book.numbers import to_decimal
 from polyactors.service import Service
 from polyactors.stream import Subscription
 from polyactors.terminal.lines import clock
 from polyactors.terminal.news import News, Tone, condense
 from polyactors.terminal.screen import NEWS_KEPT_MAX
 from polyactors.terminal.text import count, printable
-from polyactors.user.reading import AccountReading, OrderReading, TradeReading
+from polyactors.user.reading import OrderReading, TradeReading
+from polyactors.user.state import AccountReason, AccountState
 
 
 @frozen(kw_only=True)
@@ -24,32 +27,25 @@ class AccountScreen:
     elapsed_seconds: float
     channel: str
     """`up`, `connecting`, or `down: reset`."""
-    account: AccountReading
+    state: AccountState
+    reason: AccountReason | None
+    orders: tuple[OrderReading, ...]
+    """Open ones, the newest first; no more than fit."""
+    open_orders: int
+    """How many there are."""
+    trades: tuple[TradeReading, ...]
+    """The newest first; no more than fit."""
+    known_trades: int
+    positions: tuple[tuple[str, Decimal], ...]
+    """By token, the greatest first."""
     news: tuple[News, ...]
     """Oldest first."""
 
     @property
     def state_text(self) -> str:
         """`LIVE`, or `STALE (disconnected)`."""
-        reason = self.account.reason
-        state = self.account.state.value
-        return state if reason is None else f"{state} ({reason.value})"
-
-    @property
-    def recent_trades(self) -> list[TradeReading]:
-        """All that are known, the newest first."""
-        trades = list(self.account.trades.values())
-        return sorted(trades, key=lambda trade: trade.match_time_s, reverse=True)
-
-    @property
-    def open_orders(self) -> list[OrderReading]:
-        """The newest first."""
-        return self.account.open_orders[::-1]
-
-    @property
-    def positions(self) -> list[tuple[str, Decimal]]:
-        """By token, the greatest first."""
-        return sorted(self.account.positions.items(), key=lambda item: -abs(item[1]))
+        state = self.state.value
+        return state if self.reason is None else f"{state} ({self.reason.value})"
 
 
 @define
@@ -76,26 +72,36 @@ class AccountWatch:
         """Something that no event tells went wrong."""
         self.news.append(News(self.clock_ns(), text, Tone.BAD))
 
-    def screen(self) -> AccountScreen:
-        """What to show now."""
+    def screen(self, rows_max: int) -> AccountScreen:
+        """What to show now, with at most `rows_max` orders, and as many trades."""
         line = self.service.account
         channel = "up" if line.epoch is not None else "connecting"
         if line.epoch is None and line.down_reason:
             channel = f"down: {printable(line.down_reason)}"
+        account, trust = line.account, line.believed()
+        opened = account.open_orders()
+        orders = nlargest(rows_max, opened, key=lambda order: (order.created_at_s, order.id))
+        trades = nlargest(rows_max, account.trades.values(), key=lambda trade: trade.match_time_s)
+        positions = sorted(account.positions.items(), key=lambda item: -abs(item[1]))
         return AccountScreen(
             title=self.title,
             elapsed_seconds=trio.current_time() - self.started_seconds,
             channel=channel,
-            account=line.read(allow_stale=True),
+            state=trust.state,
+            reason=trust.reason,
+            orders=tuple(map(OrderReading.take, orders)),
+            open_orders=len(opened),
+            trades=tuple(map(TradeReading.take, trades)),
+            known_trades=len(account.trades),
+            positions=tuple((token, to_decimal(size)) for token, size in positions),
             news=tuple(self.news),
         )
 
 
 def account_status_line(screen: AccountScreen, time_ns: int) -> str:
     """How things stand, in one line."""
-    account = screen.account
     return (
         f"{clock(time_ns)} status: account {screen.state_text}; channel {screen.channel}; "
-        f"{count(len(screen.open_orders), 'open order')}; {count(len(account.trades), 'trade')}; "
-        f"{count(len(account.positions), 'position')}\n"
+        f"{count(screen.open_orders, 'open order')}; {count(screen.known_trades, 'trade')}; "
+        f"{count(len(screen.positions), 'position')}\n"
     )

@@ -110,14 +110,14 @@ def drawing_of(watch: Watch | AccountWatch) -> "Callable[[int, int], RenderableT
     from polyactors.terminal.draw_account import draw_account
 
     if isinstance(watch, AccountWatch):
-        return lambda width, height: draw_account(watch.screen(), width, height)
+        return lambda width, height: draw_account(watch.screen(height), width, height)
     return lambda width, height: draw(watch.screen(rows_max(height)), width, height)
 
 
 def status_of(watch: Watch | AccountWatch) -> Callable[[], str]:
     """How things stand, in one line."""
     if isinstance(watch, AccountWatch):
-        return lambda: account_status_line(watch.screen(), watch.clock_ns())
+        return lambda: account_status_line(watch.screen(0), watch.clock_ns())
     return lambda: status_line(watch.screen(0), watch.clock_ns())
 
 

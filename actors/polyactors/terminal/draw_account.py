@@ -28,12 +28,12 @@ def draw_account(screen: AccountScreen, width: int, height: int) -> Picture:
     room = max(height - FIXED_LINES, 3)
     news_room = max(min(room // 4, 8), 1)
     shares = _shares(
-        [len(screen.open_orders), len(screen.account.trades), len(screen.positions)],
+        [screen.open_orders, screen.known_trades, len(screen.positions)],
         room - news_room,
     )
     tables: Sequence[Table] = (
-        ("OPEN ORDERS", len(screen.open_orders), _orders(screen, shares[0])),
-        ("TRADES", len(screen.account.trades), _trades(screen, shares[1])),
+        ("OPEN ORDERS", screen.open_orders, _orders(screen, shares[0])),
+        ("TRADES", screen.known_trades, _trades(screen, shares[1])),
         ("POSITIONS", len(screen.positions), _positions(screen, shares[2])),
     )
     lines = _header(screen)
@@ -69,7 +69,7 @@ def _header(screen: AccountScreen) -> list[list[Part]]:
         [
             (screen.title, "bold"),
             (f"   up {duration(screen.elapsed_seconds)}   ", ""),
-            (screen.state_text, STATE_STYLES[screen.account.state]),
+            (screen.state_text, STATE_STYLES[screen.state]),
             ("   channel ", "dim"),
             (screen.channel, "green" if is_up else "bold red"),
         ]
@@ -88,13 +88,13 @@ def _orders(screen: AccountScreen, room: int) -> list[list[Part]]:
             (f"  {order.order_type:4}", "dim"),
             (f" {short_token(order.id)}", "dim"),
         ]
-        for order in screen.open_orders[:room]
+        for order in screen.orders[:room]
     ]
 
 
 def _trades(screen: AccountScreen, room: int) -> list[list[Part]]:
     lines: list[list[Part]] = []
-    for trade in screen.recent_trades[:room]:
+    for trade in screen.trades[:room]:
         at = time.strftime("%m-%d %H:%M:%S", time.localtime(trade.match_time_s))
         fill = trade.fills[0]
         size = sum((one.size for one in trade.fills if one.token == fill.token), Decimal(0))

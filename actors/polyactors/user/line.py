@@ -232,7 +232,7 @@ class UserLine:
         """What `--summary` writes about the account."""
         statistics, account = self.env.statistics, self.account
         return {
-            "state": self.believed().state.value,
+            "state": self.trust.state.value,
             "open_orders": len(account.open_orders()),
             "trades": len(account.trades),
             "reconciliations": statistics.reconciliations,
