@@ -290,11 +290,11 @@ class BookShard:
             state.buffer.pass_by(event.timestamp_ms, event.hash)
             return
         trust = self._feed.trust[state.token]
-        if self._adopt_any_token:  # a replay: nobody knows what was subscribed when
-            is_solicited = event.tick_size is not None
-        else:
-            is_solicited = is_dump and state.books_due > 0
-            state.books_due -= is_solicited
+        # In a replay nobody knows what was subscribed when.
+        may_be_due = state.books_due > 0 or self._adopt_any_token
+        is_solicited = event.tick_size is not None and may_be_due
+        if is_solicited or trust.state is not TrustState.LIVE:
+            state.books_due = max(0, state.books_due - 1)
         is_ours = False
         if trust.state is TrustState.EMPTY or trust.reason is StaleReason.UNKNOWN_TOKEN:
             self._journal.trust(state, TrustState.SYNCING, now)  # it exists after all

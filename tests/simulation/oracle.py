@@ -321,8 +321,13 @@ class Oracle:
 
     def _may_have_been_late(self, watched: _Watched) -> bool:
         """Whether what was wrong can have been mended by a change that came out of order."""
-        log = self._venue.fault_log
-        return any(r.kind is FaultKind.REORDER for r in log if r.id in watched.culprits)
+        now, since = trio.current_time(), watched.wrong_since
+        assert since is not None
+        return any(
+            record.kind is FaultKind.REORDER
+            and (record.id in watched.culprits or cover(record, watched.token, since, now))
+            for record in self._venue.fault_log
+        )
 
     def _book_updated(self, watched: _Watched, event: BookUpdated) -> None:
         watched.is_by_change = event.cause == "delta"
