@@ -12,18 +12,21 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from polyactors.account.credentials import Credentials
     from polyactors.book.numbers import Side
     from polyactors.book.orderbook import Level, OrderBook
     from polyactors.book.reading import BookReading
     from polyactors.book.trust import StaleReason, Trust, TrustState
     from polyactors.config import Settings
     from polyactors.errors import (
+        AccountNotLive,
         BookNotLive,
         PolyactorsError,
         UnknownToken,
         UsageError,
     )
     from polyactors.events import (
+        AccountStateChanged,
         ActorRestarted,
         BookUpdated,
         Event,
@@ -32,23 +35,36 @@ if TYPE_CHECKING:
         FeedDown,
         FeedUp,
         Gap,
+        OrderChanged,
+        PositionChanged,
         TickSizeChanged,
+        TradeChanged,
         TradePrinted,
         TrustChanged,
     )
     from polyactors.service import Service, open_service
     from polyactors.transport import Network
+    from polyactors.user.reading import AccountReading
+    from polyactors.user.state import AccountReason, AccountState
 
 __version__ = "0.1.0"
 
 _HOMES = {
+    "polyactors.account.credentials": ("Credentials",),
     "polyactors.book.numbers": ("Side",),
     "polyactors.book.orderbook": ("Level", "OrderBook"),
     "polyactors.book.reading": ("BookReading",),
     "polyactors.book.trust": ("StaleReason", "Trust", "TrustState"),
     "polyactors.config": ("Settings",),
-    "polyactors.errors": ("BookNotLive", "PolyactorsError", "UnknownToken", "UsageError"),
+    "polyactors.errors": (
+        "AccountNotLive",
+        "BookNotLive",
+        "PolyactorsError",
+        "UnknownToken",
+        "UsageError",
+    ),
     "polyactors.events": (
+        "AccountStateChanged",
         "ActorRestarted",
         "BookUpdated",
         "Event",
@@ -57,20 +73,31 @@ _HOMES = {
         "FeedDown",
         "FeedUp",
         "Gap",
+        "OrderChanged",
+        "PositionChanged",
         "TickSizeChanged",
+        "TradeChanged",
         "TradePrinted",
         "TrustChanged",
     ),
     "polyactors.service": ("Service", "open_service"),
     "polyactors.transport": ("Network",),
+    "polyactors.user.reading": ("AccountReading",),
+    "polyactors.user.state": ("AccountReason", "AccountState"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccountNotLive",
+    "AccountReading",
+    "AccountReason",
+    "AccountState",
+    "AccountStateChanged",
     "ActorRestarted",
     "BookNotLive",
     "BookReading",
     "BookUpdated",
+    "Credentials",
     "Event",
     "FaultInjected",
     "FaultRecovered",
@@ -80,12 +107,15 @@ __all__ = [
     "Level",
     "Network",
     "OrderBook",
+    "OrderChanged",
     "PolyactorsError",
+    "PositionChanged",
     "Service",
     "Settings",
     "Side",
     "StaleReason",
     "TickSizeChanged",
+    "TradeChanged",
     "TradePrinted",
     "Trust",
     "TrustChanged",

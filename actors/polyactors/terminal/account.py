@@ -13,10 +13,10 @@ from polyactors.service import Service
 from polyactors.stream import Subscription
 from polyactors.terminal.lines import clock
 from polyactors.terminal.news import News, Tone, condense
-from polyactors.terminal.screen import NEWS_KEPT_MAX
+from polyactors.terminal.screen import NEWS_KEPT_MAX, account_text
 from polyactors.terminal.text import count, printable
 from polyactors.user.reading import OrderReading, TradeReading
-from polyactors.user.state import AccountReason, AccountState
+from polyactors.user.state import AccountTrust
 
 
 @frozen(kw_only=True)
@@ -27,8 +27,7 @@ class AccountScreen:
     elapsed_seconds: float
     channel: str
     """`up`, `connecting`, or `down: reset`."""
-    state: AccountState
-    reason: AccountReason | None
+    trust: AccountTrust
     orders: tuple[OrderReading, ...]
     """Open ones, the newest first; no more than fit."""
     open_orders: int
@@ -40,12 +39,6 @@ class AccountScreen:
     """By token, the greatest first."""
     news: tuple[News, ...]
     """Oldest first."""
-
-    @property
-    def state_text(self) -> str:
-        """`LIVE`, or `STALE (disconnected)`."""
-        state = self.state.value
-        return state if self.reason is None else f"{state} ({self.reason.value})"
 
 
 @define
@@ -87,8 +80,7 @@ class AccountWatch:
             title=self.title,
             elapsed_seconds=trio.current_time() - self.started_seconds,
             channel=channel,
-            state=trust.state,
-            reason=trust.reason,
+            trust=trust,
             orders=tuple(map(OrderReading.take, orders)),
             open_orders=len(opened),
             trades=tuple(map(TradeReading.take, trades)),
@@ -101,7 +93,7 @@ class AccountWatch:
 def account_status_line(screen: AccountScreen, time_ns: int) -> str:
     """How things stand, in one line."""
     return (
-        f"{clock(time_ns)} status: account {screen.state_text}; channel {screen.channel}; "
+        f"{clock(time_ns)} status: account {account_text(screen.trust)}; channel {screen.channel}; "
         f"{count(screen.open_orders, 'open order')}; {count(screen.known_trades, 'trade')}; "
         f"{count(len(screen.positions), 'position')}\n"
     )

@@ -18,8 +18,9 @@ from polyactors.book.orderbook import Level
 from polyactors.book.trust import TrustState
 from polyactors.terminal.lines import clock
 from polyactors.terminal.news import News, Tone
-from polyactors.terminal.screen import Row, Screen, Verified, feeds_text
+from polyactors.terminal.screen import Row, Screen, Verified, account_text, feeds_text
 from polyactors.terminal.text import age, count, duration
+from polyactors.user.state import AccountState
 
 HINT = "Ctrl-C stops"
 HEADER_LINES = 3
@@ -45,6 +46,12 @@ STATE_STYLES = {
     TrustState.SYNCING: "yellow",
     TrustState.STALE: "bold red",
     TrustState.EMPTY: "dim",
+}
+ACCOUNT_STYLES = {
+    AccountState.LIVE: "green",
+    AccountState.SYNCING: "yellow",
+    AccountState.STALE: "bold red",
+    AccountState.REFUSED: "bold red",
 }
 TONE_STYLES = {
     Tone.GOOD: "green",
@@ -140,7 +147,11 @@ def _feeds(screen: Screen) -> list[Part]:
         parts.append(("none yet  ", "yellow"))
     is_up = screen.feeds and not screen.feeds_down
     style = "green" if is_up else "bold red" if screen.feeds else "yellow"
-    return [*parts, (" feeds ", "dim"), (feeds_text(screen), style)]
+    parts += [(" feeds ", "dim"), (feeds_text(screen), style)]
+    if screen.account is not None:
+        told = account_text(screen.account)
+        parts += [("   account ", "dim"), (told, ACCOUNT_STYLES[screen.account.state])]
+    return parts
 
 
 def _verified(verified: Verified) -> list[Part]:

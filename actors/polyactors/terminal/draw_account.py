@@ -5,16 +5,10 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from polyactors.terminal.account import AccountScreen
-from polyactors.terminal.draw import HINT, Part, Picture, compact, fit, news_parts
+from polyactors.terminal.draw import ACCOUNT_STYLES, HINT, Part, Picture, compact, fit, news_parts
+from polyactors.terminal.screen import account_text
 from polyactors.terminal.text import duration, printable, short_token
-from polyactors.user.state import AccountState
 
-STATE_STYLES = {
-    AccountState.LIVE: "green",
-    AccountState.SYNCING: "yellow",
-    AccountState.STALE: "bold red",
-    AccountState.REFUSED: "bold red",
-}
 STATUS_STYLES = {"CONFIRMED": "green", "FAILED": "bold red", "RETRYING": "yellow"}
 SIDE_STYLES = {"BUY": "green", "SELL": "red"}
 FIXED_LINES = 10
@@ -69,7 +63,7 @@ def _header(screen: AccountScreen) -> list[list[Part]]:
         [
             (screen.title, "bold"),
             (f"   up {duration(screen.elapsed_seconds)}   ", ""),
-            (screen.state_text, STATE_STYLES[screen.state]),
+            (account_text(screen.trust), ACCOUNT_STYLES[screen.trust.state]),
             ("   channel ", "dim"),
             (screen.channel, "green" if is_up else "bold red"),
         ]

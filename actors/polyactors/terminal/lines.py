@@ -7,7 +7,7 @@ import trio
 
 from polyactors.terminal.news import News
 from polyactors.terminal.output import Output
-from polyactors.terminal.screen import Screen, feeds_text, states_text
+from polyactors.terminal.screen import Screen, account_text, feeds_text, states_text
 from polyactors.terminal.text import count
 from polysupervisor import Context
 
@@ -23,8 +23,9 @@ def news_lines(news: Iterable[News]) -> str:
 
 def status_line(screen: Screen, time_ns: int) -> str:
     """How things stand, in one line."""
+    account = "" if screen.account is None else f"account {account_text(screen.account)}; "
     return (
-        f"{clock(time_ns)} status: feeds {feeds_text(screen)}; "
+        f"{clock(time_ns)} status: {account}feeds {feeds_text(screen)}; "
         f"books {states_text(screen.states)}; {screen.messages_per_second:,.1f} messages/s; "
         f"{count(screen.restarts, 'restart')}; "
         f"{screen.verified.text}\n"

@@ -16,6 +16,7 @@ from polyactors.statistics import Statistics
 from polyactors.stream import Subscription
 from polyactors.terminal.news import News, Tone, condense, token_name
 from polyactors.terminal.text import count, printable
+from polyactors.user.state import AccountTrust
 
 NEWS_KEPT_MAX = 100
 RATE_WINDOW_SECONDS = 3.0
@@ -109,6 +110,8 @@ class Screen:
     rows: tuple[Row, ...]
     news: tuple[News, ...]
     """Oldest first."""
+    account: AccountTrust | None = None
+    """None when no account is followed."""
 
     @property
     def tokens(self) -> int:
@@ -190,6 +193,7 @@ class Watch:
             restarts=statistics.restarts.total(),
             messages_per_second=self._rate(now, messages(statistics)),
             verified=Verified.of(statistics),
+            account=self.service.account.believed() if self.service.follows_account else None,
             rows=tuple(self._row(token) for token in self._pick(now, rows_max)),
             news=tuple(self.news),
         )
@@ -260,6 +264,11 @@ def messages(statistics: Statistics) -> int:
     return (
         statistics.events.total() + statistics.unknown_events.total() + statistics.unreadable_frames
     )
+
+
+def account_text(trust: AccountTrust) -> str:
+    """`LIVE`, or `STALE (disconnected)`."""
+    return trust.state.value if trust.reason is None else f"{trust.state.value} ({trust.reason})"
 
 
 def states_text(states: Mapping[str, int]) -> str:
