@@ -8,6 +8,7 @@ import pytest
 
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import (
+    AccountStateChanged,
     ActorRestarted,
     BookUpdated,
     Event,
@@ -16,17 +17,47 @@ from polyactors.events import (
     FeedDown,
     FeedUp,
     Gap,
+    OrderChanged,
+    PositionChanged,
     TickSizeChanged,
+    TradeChanged,
     TradePrinted,
     TrustChanged,
     to_json,
 )
+from polyactors.user.reading import FillReading, OrderReading, TradeReading
+from polyactors.user.state import AccountReason, AccountState
 
 OF_TOKEN: dict[str, Any] = {"token": "1111", "market": "0xab", "epoch": 7}
 AT = 1_700_000_000_000_000_001
 
 ADDED = {"timestamp_ms", "detail", "kind", "feed"}
 """Keys that we give beyond those that were asked for."""
+
+ORDER_JSON = {
+    "id": "0x1", "market": "0xab", "token": "1111", "outcome": "Yes", "side": "SELL",
+    "price": "0.48", "original_size": "7", "filled_size": "2", "open_size": "5",
+    "state": "OPEN", "order_type": "GTC", "created_at_s": 12, "expiration_s": 0,
+}  # fmt: skip
+FILL_JSON = {
+    "trade": "t1", "order": "0x1", "token": "1111", "side": "SELL", "size": "2",
+    "price": "0.48", "role": "MAKER",
+}  # fmt: skip
+TRADE_JSON = {
+    "id": "t1", "market": "0xab", "status": "MINED", "is_final": False, "fills": [FILL_JSON],
+    "match_time_s": 13, "transaction_hash": None,
+}  # fmt: skip
+DECIMALS = ("price", "size", "original_size", "filled_size", "open_size")
+
+
+def from_json(kind: Any, fields: dict[str, Any], **changed: Any) -> Any:
+    exact = {key: Decimal(fields[key]) for key in DECIMALS if key in fields}
+    return kind(**fields | exact | changed)
+
+
+ORDER = from_json(OrderReading, ORDER_JSON)
+FILL = from_json(FillReading, FILL_JSON)
+TRADE = from_json(TradeReading, TRADE_JSON, fills=(FILL,))
 
 # Class, its fields, and the documented keys with their JSON values (the issue's list).
 EXAMPLES: list[tuple[type, dict[str, Any], str, dict[str, Any]]] = [
@@ -113,6 +144,35 @@ EXAMPLES: list[tuple[type, dict[str, Any], str, dict[str, Any]]] = [
         {"id": 4, "kind": "reset", "seconds": 1.25},
         "fault_recovered",
         {"id": 4, "seconds": 1.25},
+    ),
+    (
+        AccountStateChanged,
+        {"epoch": 3, "state": AccountState.STALE, "previous": AccountState.LIVE}
+        | {"reason": AccountReason.DISCONNECTED},
+        "account_state",
+        {"epoch": 3, "state": "STALE", "previous": "LIVE", "reason": "disconnected"},
+    ),
+    (
+        OrderChanged,
+        {"epoch": 3, "order": ORDER, "filled_size": Decimal(2), "previous": "OPEN"}
+        | {"reconciled": True},
+        "order_changed",
+        {"epoch": 3, "order": ORDER_JSON, "filled_size": "2", "previous": "OPEN"}
+        | {"reconciled": True},
+    ),
+    (
+        TradeChanged,
+        {"epoch": 3, "trade": TRADE, "previous": None, "reconciled": False},
+        "trade_changed",
+        {"epoch": 3, "trade": TRADE_JSON, "previous": None, "reconciled": False},
+    ),
+    (
+        PositionChanged,
+        {"epoch": 3, "token": "1111", "old": Decimal(0), "new": Decimal(-2), "fill": FILL}
+        | {"reconciled": False},
+        "position_changed",
+        {"epoch": 3, "token": "1111", "old": "0", "new": "-2", "fill": FILL_JSON}
+        | {"reconciled": False},
     ),
     (
         ActorRestarted,

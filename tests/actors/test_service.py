@@ -19,7 +19,9 @@ from polyactors.config import Settings
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
 from polyactors.errors import (
+    AccountNotLive,
     BookNotLive,
+    CredentialsRefused,
     PolyactorsError,
     RestFailed,
     SessionFailed,
@@ -31,6 +33,7 @@ from polyactors.observer import Outages
 from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.transport import Network
+from polyactors.user.state import AccountReason, AccountState
 from polyactors.venue.exchange import Venue
 from polyactors.venue.memory import memory_network
 from polysupervisor import (
@@ -698,6 +701,9 @@ ERRORS = [
     SessionFailed("reset", "refused"),
     SessionFailed("dns"),
     RestFailed("HTTP 500"),
+    CredentialsRefused("HTTP 401"),
+    AccountNotLive(AccountState.STALE, AccountReason.DISCONNECTED, 2.5),
+    AccountNotLive(AccountState.SYNCING, None, 0.0),
 ]
 
 
