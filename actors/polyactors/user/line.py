@@ -12,6 +12,7 @@ import trio
 from polyactors.account import changes
 from polyactors.account.account import Account
 from polyactors.account.credentials import Credentials
+from polyactors.account.secrecy import HiddenText
 from polyactors.account.trades import Owner
 from polyactors.book.numbers import to_decimal
 from polyactors.discovery import listed, shown
@@ -102,13 +103,14 @@ class UserLine:
         """The frames that begin a session. The first holds the credentials."""
         known = self.credentials
         self._subscribed = self.markets
-        return user_subscribe_frames(
+        first, *others = user_subscribe_frames(
             known.api_key,
             known.secret,
             known.passphrase,
             self.markets,
             ids_per_frame=self.env.settings.ids_per_frame,
         )
+        return [HiddenText(first), *others]
 
     def frames_for(self, orders: Sequence[ControlMessage]) -> list[str]:
         """The frames that make the session's markets what they ought to be."""
