@@ -135,6 +135,11 @@ class UserLine:
         self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
         self._enter(AccountState.SYNCING)
         self._wake()
+        # Both may have happened while the subscription was on its way.
+        if self.trust.state is AccountState.REFUSED:
+            self._abort_refused()
+        elif self._subscribed != self.markets:
+            self._change_markets()
 
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
         """The session ended, or its connect failed."""
@@ -193,9 +198,7 @@ class UserLine:
         )
         self._allowed = trio.Event()
         self._enter(AccountState.REFUSED)
-        if self.connection_address is not None and self.epoch is not None:
-            abort = Abort(self.epoch, "credentials_refused", "by REST")
-            self.connection_address.send_nowait(abort)
+        self._abort_refused()
 
     def gave_up(self) -> None:
         """The supervisor has given up for now."""
@@ -266,6 +269,11 @@ class UserLine:
             self._change_markets()
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _abort_refused(self) -> None:
+        if self.connection_address is not None and self.epoch is not None:
+            abort = Abort(self.epoch, "credentials_refused", "by REST")
+            self.connection_address.send_nowait(abort)
 
     def _change_markets(self) -> None:
         # Without a session the next one begins with the markets as they are then.
