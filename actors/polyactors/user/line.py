@@ -163,11 +163,21 @@ class UserLine:
         await self._woken.wait()
         self._woken = trio.Event()
 
+    def take_doubts(self) -> int:
+        """The number of doubts so far, for lists that are read from now on: those cover them."""
+        self._woken = trio.Event()
+        return self.doubts
+
+    def lose(self, reason: AccountReason) -> None:
+        """From now on something is missed in the live session, until a doubt says that it ended."""
+        self.doubts += 1
+        if self.epoch is not None and not self.env.is_stopping:
+            self._enter(AccountState.STALE, reason)
+
     def doubt(self, reason: AccountReason) -> None:
         """Something may have been missed in the live session: the lists must say what."""
-        self.doubts += 1
+        self.lose(reason)
         if self.epoch is not None:
-            self._enter(AccountState.STALE, reason)
             self._enter(AccountState.SYNCING)
             self._wake()
 
