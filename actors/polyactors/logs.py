@@ -19,6 +19,8 @@ from polyactors.terminal.text import printable
 HELD_LINES_MAX = 10
 """Lines kept while a live view has the terminal."""
 MESSAGE_CHARS_MAX = 1000
+QUOTING_LOGGERS = ("trio-websocket", "httpx2", "httpcore2", "hpack")
+"""Parts that log, below a warning, what the other side said: it may repeat credentials."""
 _FORMATTER = logging.Formatter()
 
 
@@ -69,6 +71,11 @@ class _Handler(logging.Handler):
     def __init__(self, lines: LogLines) -> None:
         super().__init__()
         self._lines = lines
+
+    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
+        if record.levelno < logging.WARNING and record.name.startswith(QUOTING_LOGGERS):
+            return False
+        return super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.write(format_record(record))

@@ -76,7 +76,7 @@ class _Keeper:
     async def _reconcile(self, epoch: int) -> float:
         """Read the lists once; returns after how many seconds to read them again."""
         line = self._line
-        began_doubts = line.doubts
+        began_doubts, markets = line.take_doubts(), line.markets
         was_live = line.trust.state is AccountState.LIVE
         try:
             found = await self._read(epoch, wait=was_live)
@@ -96,7 +96,7 @@ class _Keeper:
         line.env.statistics.reconciliations += 1
         line.env.statistics.recovered_changes += found
         line.is_complete()
-        if was_live and found:
+        if was_live and found and line.markets == markets:  # of one that was left nobody tells
             line.has_stalled(found)
         return line.env.settings.reconcile_seconds
 

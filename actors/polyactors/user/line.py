@@ -12,6 +12,7 @@ import trio
 from polyactors.account import changes
 from polyactors.account.account import Account
 from polyactors.account.credentials import Credentials
+from polyactors.account.secrecy import HiddenText
 from polyactors.account.trades import Owner
 from polyactors.book.numbers import to_decimal
 from polyactors.discovery import listed, shown
@@ -107,13 +108,14 @@ class UserLine:
         """The frames that begin a session. The first holds the credentials."""
         known = self.credentials
         self._subscribed = self.markets
-        return user_subscribe_frames(
+        first, *others = user_subscribe_frames(
             known.api_key,
             known.secret,
             known.passphrase,
             self.markets,
             ids_per_frame=self.env.settings.ids_per_frame,
         )
+        return [HiddenText(first), *others]
 
     def frames_for(self, orders: Sequence[ControlMessage]) -> list[str]:
         """The frames that make the session's markets what they ought to be."""
@@ -139,6 +141,11 @@ class UserLine:
         self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
         self._enter(AccountState.SYNCING)
         self._wake()
+        # Both may have happened while the subscription was on its way.
+        if self.trust.state is AccountState.REFUSED:
+            self._abort_refused()
+        elif self._subscribed != self.markets:
+            self._change_markets()
 
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
         """The session ended, or its connect failed."""
@@ -163,11 +170,21 @@ class UserLine:
         await self._woken.wait()
         self._woken = trio.Event()
 
+    def take_doubts(self) -> int:
+        """The number of doubts so far, for lists that are read from now on: those cover them."""
+        self._woken = trio.Event()
+        return self.doubts
+
+    def lose(self, reason: AccountReason) -> None:
+        """From now on something is missed in the live session, until a doubt says that it ended."""
+        self.doubts += 1
+        if self.epoch is not None and not self.env.is_stopping:
+            self._enter(AccountState.STALE, reason)
+
     def doubt(self, reason: AccountReason) -> None:
         """Something may have been missed in the live session: the lists must say what."""
-        self.doubts += 1
+        self.lose(reason)
         if self.epoch is not None:
-            self._enter(AccountState.STALE, reason)
             self._enter(AccountState.SYNCING)
             self._wake()
 
@@ -196,9 +213,7 @@ class UserLine:
             log.error(what, why=self.redact(why))
         self._allowed = trio.Event()
         self._enter(AccountState.REFUSED)
-        if self.connection_address is not None and self.epoch is not None:
-            abort = Abort(self.epoch, "credentials_refused", "by REST")
-            self.connection_address.send_nowait(abort)
+        self._abort_refused()
         if self.on_refused is not None:
             self.on_refused()
 
@@ -271,6 +286,11 @@ class UserLine:
             self._change_markets()
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _abort_refused(self) -> None:
+        if self.connection_address is not None and self.epoch is not None:
+            abort = Abort(self.epoch, "credentials_refused", "by REST")
+            self.connection_address.send_nowait(abort)
 
     def _change_markets(self) -> None:
         # Without a session the next one begins with the markets as they are then.

@@ -74,9 +74,10 @@ class AccountLists:
             seen.add(cursor)
             now_s = self._clock_ns() // 1_000_000_000
             headers = l2_headers(self._credentials, "GET", path, now_s)
-            answer = await self._rest.fetch_signed(path, {**params, "next_cursor": cursor}, headers)
+            asked = {**params, "next_cursor": cursor}
             try:
-                page = decode(answer)
+                # No variable for the answer, which names the owner: some tools print variables.
+                page = decode(await self._rest.fetch_signed(path, asked, headers))
             except WireError as error:
                 raise RestFailed(f"{path}: {error}") from None
             if page.unreadable:
