@@ -67,15 +67,15 @@ class LogLines:
             print(line, file=self._stream, flush=True)
 
 
+def _quotes_nothing(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or not record.name.startswith(QUOTING_LOGGERS)
+
+
 class _Handler(logging.Handler):
     def __init__(self, lines: LogLines) -> None:
         super().__init__()
+        self.addFilter(_quotes_nothing)
         self._lines = lines
-
-    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
-        if record.levelno < logging.WARNING and record.name.startswith(QUOTING_LOGGERS):
-            return False
-        return super().filter(record)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.write(format_record(record))

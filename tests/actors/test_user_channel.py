@@ -740,7 +740,7 @@ async def test_a_session_that_ends_while_the_lists_are_read_concludes_nothing(
 # Refused
 
 
-@pytest.mark.parametrize("code", [401, 403])
+@pytest.mark.parametrize("code", [401])
 async def test_refused_credentials_are_said_once_and_market_data_goes_on(
     play: Play, autojump_clock: object, caplog: pytest.LogCaptureFixture, code: int
 ) -> None:

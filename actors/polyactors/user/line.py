@@ -86,6 +86,8 @@ class UserLine:
         """Set once the account was LIVE in the live session."""
         self.beyond_first_dump = self.first_data
         self.parser_ready = trio.Event()
+        self.was_accepted = False
+        """Whether the account was LIVE before: the credentials are right, or have been."""
         self.doubts = 0
         """Counts what may have been missed: a reconciliation from before a doubt proves nothing."""
         self.connection_address: Address[ControlMessage] | None = None
@@ -196,6 +198,7 @@ class UserLine:
         """The lists were read in this session: nothing is missing any more."""
         if self.trust.state is AccountState.SYNCING:
             self._enter(AccountState.LIVE)
+        self.was_accepted = True
         self.first_data.set()
 
     def has_stalled(self, missing: int) -> None:
