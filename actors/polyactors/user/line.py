@@ -86,6 +86,8 @@ class UserLine:
         """Set once the account was LIVE in the live session."""
         self.beyond_first_dump = self.first_data
         self.parser_ready = trio.Event()
+        self.rows_read = 0
+        """Of the lists, since they were begun to be read last."""
         self.was_accepted = False
         """Whether the account was LIVE before: the credentials are right, or have been."""
         self.doubts = 0
@@ -175,6 +177,7 @@ class UserLine:
     def take_doubts(self) -> int:
         """The number of doubts so far, for lists that are read from now on: those cover them."""
         self._woken = trio.Event()
+        self.rows_read = 0
         return self.doubts
 
     def lose(self, reason: AccountReason) -> None:
@@ -189,6 +192,10 @@ class UserLine:
         if self.epoch is not None:
             self._enter(AccountState.SYNCING)
             self._wake()
+
+    def note_rows(self, rows: int) -> None:
+        """So many further rows of the lists were read."""
+        self.rows_read += rows
 
     def tell(self, found: Iterable[changes.Change]) -> None:
         """Publish what changed in the account, in order."""
