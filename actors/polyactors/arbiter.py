@@ -9,10 +9,12 @@ Each of its *carriers* keeps a book and a trust of its own. What readers see is 
   was not told yet, so it has missed nothing in between.
 
 An heir that is behind catches up first: until it has seen what was told last, readers keep the
-reading of the leader before, for CATCH_UP_SECONDS at most, so that no book ever goes back. Only a
-leader that was proven wrong is corrected at once. That is no secret: its STALE is public, and so
-it is where nothing tells that the heir's book continues the leader's. In eras without hashes
-nothing can be compared, and only a leader that fails gives up the lead.
+reading of the leader before, for CATCH_UP_SECONDS at most, so that no book ever goes back. One that
+takes longer may have stalled, and nobody knows yet: the token is STALE, by the reason of the loss,
+until the heir has caught up, another carrier is LIVE that is not behind, or the audit has had the
+time to find it wrong. Only a leader that was proven wrong is corrected at once. That is no secret:
+its STALE is public, and so it is where nothing tells that the heir's book continues the leader's.
+In eras without hashes nothing can be compared, and only a leader that fails gives up the lead.
 """
 
 from collections import deque
@@ -42,8 +44,8 @@ class Arbiter:
     Trio's clock; the events that a method returns are public, in this order."""
 
     __slots__ = (
-        "_seen", "_told", "_told_once", "_unseen",
-        "due_seconds", "kept", "leader", "token", "trust",
+        "_audit_seconds", "_held_at", "_is_gap_told", "_loss", "_seen", "_told", "_told_once",
+        "_unseen", "due_seconds", "is_held", "kept", "leader", "token", "trust",
     )  # fmt: skip
 
     def __init__(self, token: str, leader: Feed) -> None:
@@ -55,7 +57,17 @@ class Arbiter:
         self.kept: BookReading | None = None
         """The last public reading, while the leader is behind it."""
         self.due_seconds = inf
-        """When the leader's book is public even if it is behind; inf while it is not."""
+        """When something else than `kept` must be public, or a leader that is held back must be;
+        inf while the leader is not behind."""
+        self.is_held = False
+        """Whether the leader is LIVE and the token is not, since it is behind what was told."""
+        self._held_at: BookReading | None = None
+        """What was public when it came to that; None when it was wrong, or is not known."""
+        self._loss = StaleReason.UNSUBSCRIBED
+        """What the leader before was lost by."""
+        self._is_gap_told = True
+        """Whether a gap has said what was missed at that loss, if anything was."""
+        self._audit_seconds = leader.env.settings.audit_seconds
         self._seen: dict[Feed, deque[str]] = {}
         """By carrier: the hashes that it has seen without a break, the newest last."""
         self._told = ToldBook()
@@ -73,7 +85,7 @@ class Arbiter:
     @property
     def is_busy(self) -> bool:
         """Whether something is pending that only an arbiter knows."""
-        return self.kept is not None or self._unseen is not None
+        return self.kept is not None or self.is_held or self._unseen is not None
 
     # --- carriers -------------------------------------------------------------------------
 
@@ -103,18 +115,24 @@ class Arbiter:
         if trust.state is not _LIVE:
             self._seen[feed].clear()
         if feed is not self.leader:
-            if trust.state is not _LIVE or self.trust.state is _LIVE:
+            if self.kept is not None and trust.state is _LIVE and not self._is_behind(book):
+                self.leader = feed
+                return [*self._untold_gap(), *self._show(book)]
+            is_no_help = self.is_held and self._told.is_ahead_of(book, None)
+            if trust.state is not _LIVE or self.trust.state is _LIVE or is_no_help:
                 return []
             self.leader = feed
         elif self.trust.state is _LIVE and trust.reason is not None:
             heir = self._heir()
-            if heir is not None:  # books that died with their shard may be half changed
-                kept = None if feed.shard is None else book
+            if heir is not None:
+                kept = book if book.is_whole else None
                 return self._hand_over(heir, kept, trust.reason, now)
         return self._mirror(now)
 
     def session_up(self, feed: Feed) -> StaleReason | None:
         """A session of `feed` began. Why something was missed until now, if it was."""
+        if feed not in self._seen:
+            return None  # it was let go a moment ago
         self._told_once.session_up(feed.id, self._up)
         if self._unseen is None or any(f.epoch is not None for f in self._seen if f is not feed):
             return None  # that one decides when it is LIVE
@@ -135,46 +153,61 @@ class Arbiter:
             and other.trust[self.token].state is _LIVE
             and (
                 self._has_followed(other, missed)
-                or other.session_since_seconds <= feed.last_data_seconds - COVERED_SECONDS
+                or self._came_anew_seconds(other) <= feed.last_data_seconds - COVERED_SECONDS
             )
             for other in self._seen
         )
 
     # --- what is told ---------------------------------------------------------------------
 
-    def admit(self, feed: Feed, book: TokenBook) -> bool:
-        """Whether the update of `feed` is public."""
+    def admit(self, feed: Feed, book: TokenBook, now: float) -> list[Event] | None:
+        """What is public before the update of `feed`, and the update, too; None: it is not."""
         seen = self._seen.get(feed)
         if seen is None:
-            return False
+            return None
         group_hash = book.group.hash
         if not seen or seen[-1] != group_hash:
             seen.append(group_hash)
         if feed is not self.leader:
             if not self._is_overtaken(seen, group_hash):
-                return False
+                return None
             self.leader = feed
             self._end_catch_up()
         else:
-            kept = self.kept
-            if kept is not None and self._told.is_ahead_of(book, kept):
-                return False
+            kept = self.kept or self._held_at
+            if (self.is_held or kept is not None) and self._told.is_ahead_of(book, kept):
+                return None
+            if self.is_held:
+                before = self._mirror(now)
+                self._told.add(book, feed.last_data_seconds)
+                return before
             self._end_catch_up()
             if self._told.is_newest(book, kept):
-                return False
+                return None
         self._told.add(book, feed.last_data_seconds)
-        return True
+        return []
 
     def is_news(self, feed: Feed, what: Hashable) -> bool:
         """Whether a trade or the like, which `feed` brings, was not told yet."""
         return feed in self._seen and self._told_once.is_news(feed.id, what, self._up)
 
     def on_time(self, now: float) -> list[Event]:
-        """The leader's time to catch up may be over."""
+        """The leader's time to catch up may be over, or the time that it is held back."""
         if now < self.due_seconds:
             return []
         book = self.leader.book_of(self.token)
-        return [] if book is None else self._show(book)
+        if book is None:
+            return []
+        if self.is_held:  # the audit had the time to find it wrong
+            return [*self._mirror(now), *self._show(book)]
+        if not self._is_behind(book):
+            return self._show(book)
+        heir = self._heir()
+        ahead = None if heir is None else heir.book_of(self.token)
+        if heir is None or ahead is None or self._is_behind(ahead):
+            return [*self._untold_gap(), *self._hold(now)]
+        self.leader = heir
+        return [*self._untold_gap(), *self._show(ahead)]
 
     # --- helpers --------------------------------------------------------------------------
 
@@ -202,11 +235,17 @@ class Arbiter:
         assert book is not None
         has_gap = reason in LOSSES and not self._is_continued_by(heir, reason, now)
         gap: list[Event] = [self._gap(heir, reason)] if has_gap else []
+        self._is_gap_told = has_gap or reason not in LOSSES
+        self._loss = reason
         if reason in DESYNCS or not self._is_followed_by(heir, book):
             stale = self._turn(self.trust.to(TrustState.STALE, now_seconds=now, reason=reason))
             self.leader = heir
+            if self._told.is_ahead_of(book, None):
+                return [stale, *gap, *self._untold_gap(), *self._hold(now)]
             return [stale, *gap, *self._mirror(now), *self._show(book)]
         self.leader = heir
+        if kept is None and self._told.is_ahead_of(book, None):
+            return [*gap, *self._untold_gap(), *self._hold(now)]
         if kept is not None and self._told.is_ahead_of(book, self.kept or kept.book):
             if self.kept is None:
                 self.kept = BookReading.take(
@@ -221,6 +260,28 @@ class Arbiter:
         else:
             return gap + self._show(book)
         return gap
+
+    def _is_behind(self, book: TokenBook) -> bool:
+        """Whether a book has not caught up with what `kept` shows."""
+        return self._told.is_ahead_of(book, self.kept)
+
+    def _untold_gap(self) -> list[Event]:
+        """The heir seemed to have seen all, but it is behind: nobody may have."""
+        if self._is_gap_told:
+            return []
+        self._is_gap_told = True
+        return [self._gap(self.leader, self._loss)]
+
+    def _hold(self, now: float) -> list[Event]:
+        """The leader is LIVE with a book that is behind: nothing is, until it has caught up."""
+        held_at = self.kept
+        self._end_catch_up()
+        self.is_held, self._held_at = True, held_at
+        self.due_seconds = now + self._audit_seconds
+        if self.trust.state is not _LIVE:
+            return []
+        trust = self.trust.to(TrustState.STALE, now_seconds=now, reason=self._loss)
+        return [self._turn(trust)]
 
     def _is_followed_by(self, feed: Feed, book: TokenBook) -> bool:
         """Whether the book of `feed` is another stage of the public one, for all that is known."""
@@ -244,7 +305,7 @@ class Arbiter:
             if self._unseen is not None:
                 seen_until, reason = self._unseen
                 self._unseen = None
-                if self.leader.session_since_seconds > seen_until - COVERED_SECONDS:
+                if self._came_anew_seconds(self.leader) > seen_until - COVERED_SECONDS:
                     events.append(self._gap(self.leader, reason))
             self._told.clear()
         return events + [self._turn(step) for step in _steps(self.trust, trust, now)]
@@ -256,7 +317,8 @@ class Arbiter:
         return trust_changed(self.leader, self.token, market, before, trust)
 
     def _end_catch_up(self) -> None:
-        self.kept = None
+        self.kept = self._held_at = None
+        self.is_held = False
         self.due_seconds = inf
 
     def _is_overtaken(self, seen: deque[str], group_hash: str) -> bool:
@@ -272,17 +334,21 @@ class Arbiter:
 
     def _is_continued_by(self, feed: Feed, reason: StaleReason, now: float) -> bool:
         """Whether `feed` has seen all that came after what was told last, trades too."""
-        # A book that came anew in an old session has missed what lies before.
-        since = max(feed.session_since_seconds, feed.trust[self.token].since_seconds)
+        since = self._came_anew_seconds(feed)
         told = self._told.seconds
         if self._has_followed(feed, self._told.hash) or since <= told - COVERED_SECONDS:
             return True
         if self._told.hash == "" or self._told.hash not in self._seen[feed]:
             return False
         # Its first book is of that very step, whose trades came after the book. The former leader
-        # was there to hear them, if it was there for a little longer.
-        heard_until = since if reason is StaleReason.FEED_STALLED else now
-        return heard_until >= told + COVERED_SECONDS
+        # was there to hear all up to that book, if it was there for a little longer.
+        heard_until = self.leader.last_data_seconds if reason is StaleReason.FEED_STALLED else now
+        return heard_until >= since + COVERED_SECONDS
+
+    def _came_anew_seconds(self, feed: Feed) -> float:
+        """Since when `feed` has missed nothing: a book that came anew in an old session lacks
+        what lies before."""
+        return max(feed.session_since_seconds, feed.trust[self.token].since_seconds)
 
     def _has_followed(self, feed: Feed, group_hash: str) -> bool:
         """Whether `feed` has seen a step happen, and so all that came after."""

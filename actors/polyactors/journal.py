@@ -133,8 +133,11 @@ class Journal:
         )
 
     def _publish_update(self, state: TokenBook) -> None:
-        if self._feed.relay is None or self._feed.relay.admit(self._feed, state):
-            self._events.append(book_updated(self._feed, state))
+        before: list[Event] | None = []
+        if self._feed.relay is not None:
+            before = self._feed.relay.admit(self._feed, state)
+        if before is not None:
+            self._events += [*before, book_updated(self._feed, state)]
 
 
 def trust_changed(

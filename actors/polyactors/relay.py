@@ -156,10 +156,10 @@ class Relay:
         self._note_catch_up(arbiter)
         return events
 
-    def admit(self, feed: Feed, book: TokenBook) -> bool:
-        """Whether an update of `feed` is public."""
+    def admit(self, feed: Feed, book: TokenBook) -> list[Event] | None:
+        """What is public before an update of `feed`, and the update, too; None: it is not."""
         arbiter = self._arbiters.get(book.token)
-        return arbiter is not None and arbiter.admit(feed, book)
+        return None if arbiter is None else arbiter.admit(feed, book, trio.current_time())
 
     def is_news(self, feed: Feed, token: str, what: Hashable) -> bool:
         """Whether a trade or the like is told for the first time."""
@@ -201,7 +201,7 @@ class Relay:
         events: list[Event] = []
         for token, arbiter in list(self._catching_up.items()):
             events += arbiter.on_time(now)
-            if arbiter.kept is None:
+            if arbiter.kept is None and not arbiter.is_held:
                 del self._catching_up[token]
         if events:
             self._env.hub.publish(events)
@@ -241,7 +241,8 @@ class Relay:
         chunk.left_seconds = inf
 
     def _note_catch_up(self, arbiter: Arbiter) -> None:
-        if arbiter.kept is not None and arbiter.token not in self._catching_up:
+        is_due = arbiter.kept is not None or arbiter.is_held
+        if is_due and arbiter.token not in self._catching_up:
             self._catching_up[arbiter.token] = arbiter
             self._set_alarm()
 

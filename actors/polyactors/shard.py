@@ -270,8 +270,9 @@ class BookShard:
         if self._feed.trust[state.token].state is not TrustState.LIVE:
             state.buffer.add(timestamp_ms, change)
             return
-        state.book.set_level(change.side, change.price, change.size)
+        # In this order: should the second fail, the book is not settled.
         group.observe(change.hash, change.best_bid, change.best_ask, timestamp_ms, now)
+        state.book.set_level(change.side, change.price, change.size)
         self._open_groups.pop(state.token, None)
         self._open_groups[state.token] = state
 

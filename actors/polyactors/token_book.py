@@ -35,8 +35,8 @@ class TokenBook:
 
     __slots__ = (
         "attempts", "book", "books_due", "buffer", "changes", "due_seconds",
-        "dumps_state_tick_size", "generation", "group", "hash_is_due", "inputs", "last_cause",
-        "live_since_seconds", "market", "recent_hashes", "right_since_seconds",
+        "dumps_state_tick_size", "generation", "group", "hash_is_due", "inputs", "is_whole",
+        "last_cause", "live_since_seconds", "market", "recent_hashes", "right_since_seconds",
         "said_when_unknown", "splice", "spliced_seconds", "step", "token",
         "top_right_since_seconds", "why", "wrong_books",
     )  # fmt: skip
@@ -46,6 +46,8 @@ class TokenBook:
         self.market = market
         """Condition id; "" until the exchange has named it."""
         self.book = OrderBook(token, "")
+        self.is_whole = True
+        """False while a whole book is being adopted: a crash in between leaves neither."""
         self.generation = 0
         """Counts the whole books that were adopted: a check of one before is worth nothing."""
         self.group = HashGroup()
@@ -99,6 +101,7 @@ class TokenBook:
 
     def replace(self, snapshot: BookSnapshot) -> None:
         """Take over a whole book. Nothing that was known of the one before holds any more."""
+        self.is_whole = False
         if snapshot.market and snapshot.market != self.book.market:
             self.book = OrderBook(self.token, snapshot.market)
         self.book.replace(snapshot.bids, snapshot.asks)
@@ -106,6 +109,7 @@ class TokenBook:
         self.recent_hashes.append(snapshot.hash)
         self.generation += 1
         self.hash_is_due = False
+        self.is_whole = True
 
     def begin_check(self, last_trade_prices: tuple[str, ...]) -> HashCheck:
         """A comparison of the book, as it is now, with the hash stated for it last."""

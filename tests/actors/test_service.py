@@ -676,7 +676,7 @@ def test_a_feed_that_is_dropped_at_once_each_time_is_an_outage(
     outages.take([], 1001.0)
     assert len(warnings_of(caplog)) == 2
     outages.take([], 1002.0)
-    assert warnings_of(caplog)[2:] == ["connected again after_seconds=1001 feed='feed-0'"]
+    assert warnings_of(caplog)[2:] == ["connected again after_seconds=999 feed='feed-0'"]
 
 
 def test_a_feed_that_is_told_to_stop_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:

@@ -216,7 +216,7 @@ class Distortion:
                 texts = with_unknowns(self._rng, event.text)
                 unknown.strike(now)
             half = self._first(FaultKind.GARBAGE, now)
-            if half is not None:
+            if half is not None and _concerns(half, event):
                 texts[-1] = texts[-1][: len(texts[-1]) // 2]
                 self._spend(half, now, [event])
             frames += texts
