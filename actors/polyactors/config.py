@@ -28,8 +28,13 @@ DISCOVERY_SECONDS_MAX = 30.0
 """The longest wait before Gamma is asked again."""
 
 
-def _setting(default: Any, help_text: str, **metadata: Any) -> Any:
-    return attrs.field(default=default, metadata={"help": help_text, **metadata})
+def _is_bool(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, bool):
+        raise UsageError(f"{attribute.name} must be True or False, not {value!r}")
+
+
+def _switch(default: bool, help_text: str) -> Any:
+    return attrs.field(default=default, validator=_is_bool, metadata={"help": help_text})
 
 
 def url_fault(url: str) -> str | None:
@@ -48,7 +53,9 @@ def url_fault(url: str) -> str | None:
     return None
 
 
-def _base_url(_: object, attribute: "attrs.Attribute[Any]", value: str) -> None:
+def _base_url(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    if not isinstance(value, str):
+        raise UsageError(f"{attribute.name} must be a text, not {value!r}")
     fault = url_fault(value)
     if fault is not None:
         raise UsageError(f"{attribute.name} {fault}")
@@ -60,21 +67,28 @@ def _url(default: str, help_text: str) -> Any:
     )
 
 
-def _positive(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not value > 0:
-        raise ValueError(f"{attribute.name} must be greater than 0")
+def _in_range(_: object, attribute: "attrs.Attribute[Any]", value: object) -> None:
+    name, metadata = attribute.name, attribute.metadata
+    if isinstance(value, bool) or not isinstance(value, int if attribute.type is int else _NUMBER):
+        kind = "a whole number" if attribute.type is int else "a number"
+        raise UsageError(f"{name} must be {kind}, not {value!r}")
+    minimum, maximum = metadata.get("minimum"), metadata.get("maximum")
+    if minimum is None and not value > 0:
+        raise UsageError(f"{name} must be greater than 0")
+    if minimum is not None and not value >= minimum:
+        raise UsageError(f"{name} must be {minimum} or greater")
+    if maximum is not None and value > maximum:
+        most = "a finite number" if value == math.inf else f"at most {maximum:g}"
+        raise UsageError(f"{name} must be {most}")
 
 
-def _not_negative(_: object, attribute: "attrs.Attribute[Any]", value: float) -> None:
-    if not value >= 0:
-        raise ValueError(f"{attribute.name} must be 0 or greater")
+_NUMBER = (int, float)
 
 
 def _number(default: float, help_text: str, **metadata: Any) -> Any:
     """A number greater than 0; from 0 when `metadata` has that for a `minimum`."""
-    validator = _not_negative if metadata.get("minimum") == 0 else _positive
     return attrs.field(
-        default=default, validator=validator, metadata={"help": help_text} | metadata
+        default=default, validator=_in_range, metadata={"help": help_text} | metadata
     )
 
 
@@ -158,7 +172,7 @@ class Settings:
     frame_bytes_max: int = _number(
         64 * 2**20, "a larger frame ends the connection (1009)", metavar="BYTES"
     )
-    custom_features: bool = _setting(
+    custom_features: bool = _switch(
         True, "ask for best_bid_ask, new_market and market_resolved events"
     )
 

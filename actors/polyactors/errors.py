@@ -70,7 +70,7 @@ class SessionFailed(PolyactorsError):  # noqa: N818 - the name is the fact
 
 
 class CredentialsRefused(PolyactorsError):  # noqa: N818 - the name is the fact
-    """The exchange refused API credentials (HTTP 401 or 403)."""
+    """The exchange refused API credentials (HTTP 401)."""
 
 
 class AccountNotLive(PolyactorsError):  # noqa: N818 - the name is the fact

@@ -12,6 +12,7 @@ from polyactors.events import (
     TrustChanged,
 )
 from polyactors.feed import Feed
+from polyactors.logger import log
 from polyactors.protocol.events import LastTradePrice, TickSizeChange
 from polyactors.token_book import TokenBook
 
@@ -51,6 +52,14 @@ class Journal:
                 self._statistics.heal.add(now - stale_since)
         if reason in DESYNCS:
             self._statistics.desyncs_by_reason[reason.value] += 1
+            group = state.group
+            log.info(
+                "a book is proven wrong",
+                token=state.token,
+                reason=reason.value,
+                hash=group.hash,
+                timestamp_ms=group.timestamp_ms,
+            )
         self._held_back.pop(state.token, None)
         trust = self._feed.trust[state.token]
         if self._feed.relay is None:

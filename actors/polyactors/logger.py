@@ -41,6 +41,8 @@ class Outage:
     def __init__(self, *, calm_seconds: float = 0.0) -> None:
         self._calm_seconds = calm_seconds
         self._failed_seconds = -inf
+        self._answered_seconds: float | None = None
+        """When it first answered after its last failure."""
         self._began_seconds: float | None = None
         self._warned_seconds: float | None = None
 
@@ -58,6 +60,7 @@ class Outage:
         """It failed, again: say so if that is due. Whether it was."""
         self.begin(now)
         self._failed_seconds = now
+        self._answered_seconds = None
         assert self._began_seconds is not None
         if self._warned_seconds is not None and now < self._warned_seconds + REMIND_SECONDS:
             return False
@@ -67,11 +70,14 @@ class Outage:
         log.warning(what, **details)
         return True
 
-    def end(self, now: float, what: str, **details: object) -> None:
-        """It answers: say so, to whoever has heard that it did not. Idempotent."""
+    def end(self, now: float, what: str, *, since: float | None = None, **details: object) -> None:
+        """It answers, and has done so `since` then: say so, to whoever has heard that it did
+        not. Idempotent."""
+        if self._answered_seconds is None:
+            self._answered_seconds = now if since is None else since
         if now < self._failed_seconds + self._calm_seconds:
             return
         if self._began_seconds is not None:
             say = log.warning if self.is_told else log.info
-            say(what, after_seconds=round(now - self._began_seconds), **details)
+            say(what, after_seconds=round(self._answered_seconds - self._began_seconds), **details)
         self._began_seconds = self._warned_seconds = None

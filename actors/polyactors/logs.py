@@ -19,6 +19,8 @@ from polyactors.terminal.text import printable
 HELD_LINES_MAX = 10
 """Lines kept while a live view has the terminal."""
 MESSAGE_CHARS_MAX = 1000
+QUOTING_LOGGERS = ("trio-websocket", "httpx2", "httpcore2", "hpack")
+"""Parts that log, below a warning, what the other side said: it may repeat credentials."""
 _FORMATTER = logging.Formatter()
 
 
@@ -65,9 +67,14 @@ class LogLines:
             print(line, file=self._stream, flush=True)
 
 
+def _quotes_nothing(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or not record.name.startswith(QUOTING_LOGGERS)
+
+
 class _Handler(logging.Handler):
     def __init__(self, lines: LogLines) -> None:
         super().__init__()
+        self.addFilter(_quotes_nothing)
         self._lines = lines
 
     def emit(self, record: logging.LogRecord) -> None:

@@ -126,7 +126,7 @@ class Outages:
             if since + PROVEN_SECONDS <= now:
                 del self._young[feed]
                 self._held.add(feed)
-                self._outages[feed].end(now, "connected again", feed=feed)
+                self._outages[feed].end(now, "connected again", since=since, feed=feed)
 
     def _down(self, event: FeedDown, now: float) -> None:
         feed = event.feed

@@ -125,7 +125,9 @@ EXCHANGE = (
     ),
 )
 DEMO_FAULTS = (Option("faults", bool, "let the exchange misbehave", default=True),)
-VENUE_FAULTS = (Option("faults", bool, "let the exchange misbehave", default=False),)
+VENUE_FAULTS = (
+    Option("faults", bool, "let the exchange misbehave, some every 15 s", default=False),
+)
 LISTEN = (
     Option("host", str, "address to listen on", metavar="HOST", default="127.0.0.1"),
     Option(

@@ -71,10 +71,14 @@ class ReplayReport:
     tokens: dict[str, dict[str, object]]
     """By id: best_bid, best_ask (text, None for an empty side), bids, asks (numbers of
     levels), state (at the end of the files)."""
+    desyncs_by_reason: dict[str, int]
+    """For people: no part of the JSON."""
 
     def to_json(self) -> dict[str, object]:
         """The object that `replay --json` prints."""
-        return attrs.asdict(self)
+        document = attrs.asdict(self)
+        del document["desyncs_by_reason"]
+        return document
 
     def lines(self) -> list[str]:
         """The report for people."""
@@ -83,7 +87,7 @@ class ReplayReport:
             f"{self.frames} frames ({self.unreadable_frames} unreadable): {events or 'no events'}",
             f"{self.groups} hash groups: {self.groups_top_ok} with the right top, "
             f"{self.groups_hash_ok} with the right hash, "
-            f"{self.groups_hash_unverifiable} unverifiable; {self.desyncs} desyncs",
+            f"{self.groups_hash_unverifiable} unverifiable; {self._desyncs_text()}",
         ]
         for token, book in self.tokens.items():
             lines.append(
@@ -91,6 +95,12 @@ class ReplayReport:
                 f"({book['bids']} bids, {book['asks']} asks)  {book['state']}"
             )
         return lines
+
+    def _desyncs_text(self) -> str:
+        reasons = (f"{number} {reason}" for reason, number in self.desyncs_by_reason.items())
+        told = ", ".join(reasons)
+        how = f" ({told}): --log-level info names them" if told else ""
+        return count(self.desyncs, "desync") + how
 
 
 def replay_feed() -> Feed:
@@ -252,6 +262,7 @@ def replay_report(feed: Feed, shard: BookShard) -> ReplayReport:
         groups_hash_ok=statistics.groups_hash_ok,
         groups_hash_unverifiable=statistics.groups_hash_unverifiable,
         desyncs=statistics.desyncs,
+        desyncs_by_reason=dict(statistics.desyncs_by_reason),
         tokens={
             token: {
                 "best_bid": text(state.book.best_bid_units),

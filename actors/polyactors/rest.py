@@ -184,8 +184,9 @@ class RestClient:
                     headers=headers,
                     follow_redirects=signed is None,
                 ) as response:
-                    if signed is not None and response.status_code in (401, 403):
-                        raise CredentialsRefused(f"{url}: HTTP {response.status_code}")
+                    # 403 is what a firewall in front of the exchange says, of an address.
+                    if signed is not None and response.status_code == 401:
+                        raise CredentialsRefused(f"{url}: HTTP 401")
                     if response.status_code == 404:
                         return None
                     if response.status_code != 200:

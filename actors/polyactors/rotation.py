@@ -27,6 +27,8 @@ LOOK_SECONDS = 0.25
 """How often a replacement is looked at."""
 ROTATION_INTERVAL_SECONDS = 10.0
 """Between two planned rotations, at least."""
+POSTPONED_SECONDS_MAX = 60.0
+"""For so long a planned rotation waits while a book of the session is on its way."""
 SUSPECT_INTERVAL_SECONDS = 60.0
 """A chunk's suspects are replaced at most so often."""
 RETRY_SECONDS = 60.0
@@ -134,11 +136,20 @@ class Rotation:
         if feed.is_suspect:
             return not_before
         due = feed.session_since_seconds + self._rotation_seconds
+        if not _is_whole(feed):
+            due += POSTPONED_SECONDS_MAX  # a fresh session would begin its recovery anew
         return max(due, self._next_planned_seconds, not_before)
 
     def _wake(self) -> None:
         if self.alarm is not None:
             self.alarm.deadline = -inf
+
+
+def _is_whole(feed: Feed) -> bool:
+    """Whether every book is LIVE that the exchange knows."""
+    gone = StaleReason.UNKNOWN_TOKEN
+    trusts = feed.trust.values()
+    return all(trust.state is TrustState.LIVE or trust.reason is gone for trust in trusts)
 
 
 def _is_ready(rotation: Replacement) -> bool:

@@ -12,6 +12,7 @@ because one wake-up shall take all that has arrived. tests/actors/test_transport
 when they change.
 """
 
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
@@ -319,7 +320,11 @@ def describe_connect_error(error: BaseException, target: Target) -> SessionFaile
             why = getattr(link, "verify_message", None) or getattr(link, "reason", None) or link
             return SessionFailed("tls", f"{where}: {why}")
     # Trio names the single attempts, one for each address, only in the group behind its error.
-    causes = dict.fromkeys(link.strerror for link in chain[1:] if isinstance(link, OSError))
+    failed = [link for link in chain[1:] if isinstance(link, OSError)]
+    # Its text would name the address again.
+    causes = dict.fromkeys(
+        os.strerror(link.errno) if link.errno is not None else link.strerror for link in failed
+    )
     why = ", ".join(cause for cause in causes if cause)
     return SessionFailed("reset", f"{where}: {why or error}")
 

@@ -110,7 +110,7 @@ class Tree:
             ChildSpec(id="core", factory=self._make_core, shutdown=Shutdown(grace=20.0)),
         ]
         if user is not None:
-            lists = AccountLists(rest, user.credentials, env.clock_ns)
+            lists = AccountLists(rest, user.credentials, env.clock_ns, user.note_rows)
             children.append(user_spec(user, lists))
         if last is not None:
             children.append(last)

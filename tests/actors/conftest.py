@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
-from random import Random
 from typing import Any
 
 import pytest
@@ -25,8 +24,7 @@ def play(nursery: trio.Nursery) -> Play:
         make_pair: Pair = trio.testing.memory_stream_pair,
         open_seconds: float = 0.0,
         rest: Answer = unreachable,
-        rng: Random | None = None,
-        **settings: Any,
+        **options: Any,
     ) -> AbstractAsyncContextManager[Run]:
         assert isinstance(trio.lowlevel.current_clock(), trio.testing.MockClock), (
             "a test that plays takes autojump_clock, or it would wait in real time"
@@ -34,6 +32,6 @@ def play(nursery: trio.Nursery) -> Play:
         server = ScriptedServer(
             nursery, *acts, tokens=tokens, make_pair=make_pair, open_seconds=open_seconds
         )
-        return running(server, rest=rest, rng=rng, **settings)
+        return running(server, rest=rest, **options)
 
     return start

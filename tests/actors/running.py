@@ -24,6 +24,7 @@ from tests.actors.scripted_server import (
     Visit,
 )
 
+from polyactors.account.credentials import Credentials
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
@@ -32,6 +33,8 @@ from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.stream import Subscription
 from polyactors.transport import Network
+from polyactors.user.line import UserLine
+from polysupervisor import ChildSpec
 
 STOP_SECONDS_MAX = 2.0
 """A stop must be over by then: every feed's grace is as long."""
@@ -63,6 +66,9 @@ class Play(Protocol):
         open_seconds: float = ...,
         rest: Answer = ...,
         rng: Random | None = ...,
+        credentials: Credentials | None = ...,
+        user_markets: Sequence[str] = ...,
+        sinks: Sequence[Callable[[Service], ChildSpec[object]]] = ...,
         **settings: Any,
     ) -> AbstractAsyncContextManager["Run"]: ...
 
@@ -159,11 +165,14 @@ async def running(
     *,
     rest: Answer = unreachable,
     rng: Random | None = None,
+    credentials: Credentials | None = None,
+    user_markets: Sequence[str] = (),
+    sinks: Sequence[Callable[[Service], ChildSpec[object]]] = (),
     **settings: Any,
 ) -> AsyncGenerator[Run, None]:
     """The whole service against `server`; stopped, and its stop checked, at the block's end.
 
-    `rng` is the source of all jitter.
+    `rng` is the source of all jitter. With `credentials` it follows an account as well.
     """
 
     async def answer(request: httpx2.Request) -> httpx2.Response:
@@ -177,7 +186,10 @@ async def running(
     )
     async with RestClient(env.settings, network) as client, trio.open_nursery() as nursery:
         wanted = Wanted(tokens=server.books.tokens)
-        service = Service(wanted, env=env, rest=client, rng=rng or Random(0))
+        user = None if credentials is None else UserLine(credentials, env, user_markets)
+        service = Service(
+            wanted, env=env, rest=client, user=user, sinks=sinks, rng=rng or Random(0)
+        )
         run = Run(service, server)
         nursery.start_soon(run.collect, service.events())
 

@@ -135,10 +135,15 @@ class Visit:
         """The JSON frames that the client sent."""
         return [json.loads(text) for text in self.texts if text.startswith("{")]
 
+    async def read_request(self) -> None:
+        """Read the client's request, which says the path. Idempotent."""
+        if not self.path:
+            self.request = await trio_websocket.wrap_server_stream(self.nursery, self.stream)
+            self.path = self.request.path
+
     async def upgrade(self) -> None:
         """Read the client's request and accept it."""
-        self.request = await trio_websocket.wrap_server_stream(self.nursery, self.stream)
-        self.path = self.request.path
+        await self.read_request()
         self.websocket = await self.request.accept()
 
     async def read(self) -> bytes:

@@ -203,3 +203,25 @@ def test_what_is_no_url_at_all_is_said_by_others() -> None:
 
 def test_infinite_deadlines_are_allowed_to_programs() -> None:
     assert Settings(first_book_deadline_seconds=float("inf")).first_book_deadline_seconds > 1e300
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"redundancy": 9}, "redundancy must be at most 4"),
+        ({"redundancy": "2"}, "redundancy must be a whole number, not '2'"),
+        ({"redundancy": 2.0}, "redundancy must be a whole number, not 2.0"),
+        ({"audit_seconds": "ten"}, "audit_seconds must be a number, not 'ten'"),
+        ({"audit_seconds": True}, "audit_seconds must be a number, not True"),
+        ({"audit_seconds": 0}, "audit_seconds must be greater than 0"),
+        ({"audit_seconds": float("nan")}, "audit_seconds must be greater than 0"),
+        ({"hash_budget_percent": 500}, "hash_budget_percent must be at most 100"),
+        ({"rotation_seconds": -1}, "rotation_seconds must be 0 or greater"),
+        ({"ws_url": 3}, "ws_url must be a text, not 3"),
+        ({"custom_features": "no"}, "custom_features must be True or False, not 'no'"),
+    ],
+)
+def test_a_program_is_told_as_clearly_as_a_file(given: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        Settings(**given)
+    assert str(caught.value) == sentence

@@ -24,6 +24,7 @@ from polyactors.relay import IN_FLIGHT_SECONDS, Relay
 from polyactors.rotation import (
     NEVER_LIVE,
     OVERLAP_SECONDS,
+    POSTPONED_SECONDS_MAX,
     RETRY_SECONDS,
     RETRY_SECONDS_MAX,
     ROTATED,
@@ -111,6 +112,7 @@ async def test_a_replacement_is_ready_when_it_is_live_wherever_the_old_one_is(
     desk.all_live()
     old = desk.relay.feeds[0]
     stale = Trust(TrustState.STALE, StaleReason.NEVER_DELIVERED)
+    old.is_suspect = True  # or it would wait for that book
     old.trust["2"] = stale
     assert desk.rotation.begin(100.0)
     assert desk.rotation.under_way is not None
@@ -131,6 +133,34 @@ async def test_a_replacement_is_ready_when_it_is_live_wherever_the_old_one_is(
     assert not desk.rotation.settle(107.0 + OVERLAP_SECONDS - 0.1)
     assert desk.rotation.settle(107.0 + OVERLAP_SECONDS)
     assert desk.ids == ["feed-3", "feed-1", "feed-2"]
+
+
+@pytest.mark.parametrize(
+    "trust",
+    [Trust(TrustState.SYNCING), Trust(TrustState.STALE, StaleReason.NEVER_DELIVERED)],
+)
+async def test_a_planned_rotation_waits_for_books_that_are_on_their_way_but_not_for_ever(
+    trust: Trust, autojump_clock: object
+) -> None:
+    """A fresh session would begin their recovery anew, each time."""
+    desk = Desk(100.0)
+    desk.all_live()
+    feed = desk.relay.feeds[0]
+    feed.trust["2"] = trust
+    assert desk.rotation.next_due(50.0) == 101.0  # the next feed's turn
+    assert desk.rotation.begin(101.0)
+    assert desk.rotation.under_way is not None
+    assert desk.rotation.under_way.old.id == "feed-1"
+    desk.finish(101.0)
+    late = 100.0 + POSTPONED_SECONDS_MAX
+    desk.live(desk.relay.feeds[1], late)
+    desk.live(desk.relay.feeds[2], late)
+    assert not desk.rotation.begin(late - 0.1)
+    feed.trust["2"] = Trust(TrustState.STALE, StaleReason.UNKNOWN_TOKEN)
+    assert desk.rotation.next_due(late - 1.0) < late, "there is nothing to wait for"
+    feed.trust["2"] = trust
+    assert desk.rotation.begin(late)
+    assert desk.rotation.under_way.old is feed
 
 
 async def test_what_the_exchange_does_not_know_any_more_holds_up_nothing(

@@ -217,7 +217,7 @@ GAI = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
                 ExceptionGroup("all", [OSError(111, "refused"), OSError(101, "unreachable")]),
             ),
             "reset",
-            "refused, unreachable",
+            "Connection refused, Network is unreachable",
         ),
         (OSError("no attempt was made"), "reset", "no attempt was made"),
         (

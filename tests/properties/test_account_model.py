@@ -174,7 +174,7 @@ class AccountAgainstExchange(RuleBasedStateMachine):
             page = decode_orders_page(self.exchange.orders_page(int(self.cursor or 0)))
             assert not page.unreadable
             had_pages = self.cursor is not None
-            self.orders += page.orders
+            self.orders += page.rows
             self.cursor = page.next_cursor
             if not page.next_cursor:
                 missing = unlisted(self.account, self.reconciliation, self.orders)
@@ -182,14 +182,14 @@ class AccountAgainstExchange(RuleBasedStateMachine):
                 self.cursor = None
         elif self.to_ask:
             page = decode_orders_page(self.exchange.orders_page(0, self.to_ask.pop()))
-            self.orders += page.orders
+            self.orders += page.rows
         elif self.cursor != "":
             if self.after_s is None:
                 self.after_s = trades_after_s(self.account, self.reconciliation, self.orders)
             answer = self.exchange.trades_page(int(self.cursor or 0), self.after_s)
             trades = decode_trades_page(answer)
             assert not trades.unreadable
-            self.trades += trades.trades
+            self.trades += trades.rows
             self.cursor = trades.next_cursor
         else:
             self.note(

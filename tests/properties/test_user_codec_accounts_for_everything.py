@@ -73,8 +73,8 @@ def test_any_frame_is_accounted_for(frame: str | bytes) -> None:
 def test_each_row_of_a_page_is_read_or_unreadable(rows: list[Any], cursor: str | None) -> None:
     body = json.dumps({"data": rows, "next_cursor": cursor}).encode()
     orders, trades = decode_orders_page(body), decode_trades_page(body)
-    assert len(orders.orders) + len(orders.unreadable) == len(rows)
-    assert len(trades.trades) + len(trades.unreadable) == len(rows)
+    assert len(orders.rows) + len(orders.unreadable) == len(rows)
+    assert len(trades.rows) + len(trades.unreadable) == len(rows)
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))

@@ -34,6 +34,8 @@ class Laws:
         """Tokens whose STALE is due before anything else, after their feed's feed_down."""
         self._went_down: str | None = None
         """The feed whose feed_down is the last event but STALEs."""
+        self._shared: set[str] = set()
+        """Tokens that several feeds carry, or have carried while one replaced another."""
         self._unseen: set[str] = set()
         """Tokens whose last session was lost and of which no gap has said so: due right after
         the next feed_up."""
@@ -76,6 +78,7 @@ class Laws:
                 }
                 self._feed_of[event.epoch] = event.feed
                 self._came_up = event.feed
+                self._shared.update(t for t in self._states if len(self._carriers(t)) > 1)
             case FeedDown():
                 self._feed_down(event)
             case Gap():
@@ -84,7 +87,7 @@ class Laws:
                 if event.reason in STALE_BY_SESSION:
                     # Where several carry a token, one may take over without having seen all.
                     is_due = event.feed == came_up and bool(self._unseen.intersection(named))
-                    is_shared = any(len(self._carriers(token)) > 1 for token in named)
+                    is_shared = not self._shared.isdisjoint(named)
                     self._check(is_due or is_shared, "a gap without a lost session", event)
                     self._unseen.difference_update(named)
                 # What one carrier has missed need not make the book of another doubtful.

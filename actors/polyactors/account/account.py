@@ -245,7 +245,7 @@ class Account:
 
     def _refuse(self, why: str, event: UserEvent) -> list[Change]:
         self.impossible += 1
-        self.impossible_kept.append(Impossible(why, event))
+        self.impossible_kept.append(Impossible(why, _without_owners(event)))
         return []
 
     # Memory
@@ -272,6 +272,14 @@ class Account:
                 left = self._traded.pop(fill.order_id, 0) - fill.size
                 if left > 0:
                     self._traded[fill.order_id] = left
+
+
+def _without_owners(event: UserEvent) -> UserEvent:
+    """The event without API keys and wallets: it is kept, and may be shown or written down."""
+    if isinstance(event, OrderEvent):
+        return evolve(event, owner="", maker_address="")
+    makers = tuple(evolve(maker, owner="", maker_address="") for maker in event.maker_fills)
+    return evolve(event, owner="", trade_owner="", maker_address="", maker_fills=makers)
 
 
 def _followed(known: Trade, event: TradeEvent, step: Step, fills: tuple[Fill, ...]) -> Trade:

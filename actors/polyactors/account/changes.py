@@ -59,3 +59,4 @@ class Impossible:
 
     why: str
     event: UserEvent
+    """Without its owners' API keys and wallets."""

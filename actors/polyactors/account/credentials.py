@@ -12,9 +12,12 @@ import stat
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from polyactors.account.secrecy import REDACTED, Secretive, redacted
 from polyactors.errors import UsageError
+
+__all__ = ["REDACTED", "VARIABLES", "Credentials", "from_environment", "from_file"]
 
 VARIABLES: Mapping[str, str] = {
     "api_key": "POLYMARKET_API_KEY",
@@ -26,13 +29,12 @@ VARIABLES: Mapping[str, str] = {
 LENGTH_MAX = 1000
 """Characters of one value; real ones have at most some 90."""
 FILE_BYTES_MAX = 64 * 1024
-REDACTED = "[redacted]"
 
 _PRINTABLE = re.compile(r"[!-~]+", re.ASCII)
 _ADDRESS = re.compile(r"0x[0-9a-fA-F]{40}", re.ASCII)
 
 
-class Credentials:
+class Credentials(Secretive):
     """API key, secret, passphrase, and the address that they were made for.
 
     `str`, `repr`, `format`, `vars`, `copy`, pickling and what serialises attrs or data classes
@@ -84,25 +86,9 @@ class Credentials:
         return self._key
 
     def redact(self, text: str) -> str:
-        """The text with each of the four values blacked out, in any case of letters."""
-        for value in (self._secret, self._passphrase, self._api_key, self._address):
-            text = re.sub(re.escape(value), REDACTED, text, flags=re.IGNORECASE)
-        return text
-
-    def __repr__(self) -> str:
-        return f"Credentials({REDACTED})"
-
-    def __copy__(self) -> "Credentials":
-        return self
-
-    def __deepcopy__(self, memo: object) -> "Credentials":
-        return self
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("credentials are not pickled")
-
-    def __getstate__(self) -> NoReturn:
-        raise TypeError("credentials are not pickled")
+        """The text with every piece of the four values blacked out, in any case of letters."""
+        values = (self._secret, self._passphrase, self._api_key, self._address)
+        return redacted(text, values)
 
 
 def from_environment(environ: Mapping[str, str]) -> Credentials:

@@ -9,11 +9,12 @@ import base64
 import hmac
 
 from polyactors.account.credentials import Credentials
+from polyactors.account.secrecy import HiddenHeaders
 
 
 def l2_headers(
     credentials: Credentials, method: str, path: str, timestamp_s: int, body: str | None = None
-) -> dict[str, str]:
+) -> HiddenHeaders:
     """The five headers of one request. Two of their values are secrets: never log them.
 
     `method` is upper case ("GET"), `path` begins with "/" and has no query, `timestamp_s` is
@@ -25,13 +26,13 @@ def l2_headers(
     if not path.startswith("/") or "?" in path:
         raise ValueError(f"expected the path of a request without its query, got {path!r}")
     message = f"{timestamp_s}{method}{path}{body or ''}"
-    return {
-        "POLY_ADDRESS": credentials.address,
-        "POLY_API_KEY": credentials.api_key,
-        "POLY_PASSPHRASE": credentials.passphrase,
-        "POLY_TIMESTAMP": str(timestamp_s),
-        "POLY_SIGNATURE": _signature(credentials, message),
-    }
+    return HiddenHeaders(
+        POLY_ADDRESS=credentials.address,
+        POLY_API_KEY=credentials.api_key,
+        POLY_PASSPHRASE=credentials.passphrase,
+        POLY_TIMESTAMP=str(timestamp_s),
+        POLY_SIGNATURE=_signature(credentials, message),
+    )
 
 
 def _signature(credentials: Credentials, message: str) -> str:

@@ -7,8 +7,9 @@ ours. What an order of ours got of a trade is a `Fill`, identified by (trade id,
 from collections.abc import Iterable
 from enum import Enum
 
-from attrs import field, frozen
+from attrs import frozen
 
+from polyactors.account.secrecy import Secretive
 from polyactors.book.numbers import Side
 from polyactors.protocol.user_events import TradeEvent, TraderSide, TradeStatus
 
@@ -41,16 +42,14 @@ class Step(Enum):
     IMPOSSIBLE = "impossible"
 
 
-def _lowered(text: str) -> str:
-    return text.lower()
-
-
-@frozen
-class Owner:
+class Owner(Secretive):
     """Who we are, to find ours among the orders of a trade."""
 
-    api_key: str = field(repr=False)
-    address: str = field(default="", repr=False, converter=_lowered)
+    __slots__ = ("_address", "_api_key")
+
+    def __init__(self, api_key: str, address: str = "") -> None:
+        self._api_key = api_key
+        self._address = address.lower()
 
     def owns(self, api_key: str, address: str) -> bool:
         """Whether an order with this API key, from this wallet, is ours: either will do.
@@ -58,7 +57,7 @@ class Owner:
         The key is ours alone. The wallet may have further keys; and it need not be the address
         of the credentials, but then a proxy's, which only the key tells.
         """
-        return api_key == self.api_key or (bool(address) and address.lower() == self.address)
+        return api_key == self._api_key or (bool(address) and address.lower() == self._address)
 
 
 @frozen

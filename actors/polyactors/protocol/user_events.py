@@ -4,7 +4,7 @@ Prices and sizes are integers in the units of `polyactors.book.numbers`. Times t
 gives in seconds stay seconds (`_s`), its milliseconds stay milliseconds (`_ms`); 0 says that the
 wire gave none. The REST lists of orders and trades are read into the same classes.
 
-`owner` is an API key: it is compared, and never shown (`repr=False`).
+`owner` is an API key, `maker_address` a wallet: they are compared, and never shown (`repr=False`).
 """
 
 from decimal import Decimal
@@ -88,7 +88,7 @@ class OrderEvent:
     """0 when it does not expire."""
     associate_trades: tuple[str, ...] = ()
     """Ids of trades that it took part in. Not to be relied upon: it is null on updates, too."""
-    maker_address: str = ""
+    maker_address: str = field(default="", repr=False)
     """The wallet that the order spends from: of the account, or its proxy."""
     timestamp_ms: int = 0
     """When the exchange said so; 0 on REST."""
@@ -111,7 +111,7 @@ class MakerFill:
     matched_size: int
     """In units."""
     outcome: str = ""
-    maker_address: str = ""
+    maker_address: str = field(default="", repr=False)
     fee_rate_bps: Decimal = Decimal(0)
     owner: str = field(default="", repr=False)
     """The maker's API key."""
@@ -147,7 +147,7 @@ class TradeEvent:
     """When the status was reached."""
     transaction_hash: str | None = None
     fee_rate_bps: Decimal = Decimal(0)
-    maker_address: str = ""
+    maker_address: str = field(default="", repr=False)
     """The taker's wallet, in spite of its name."""
     timestamp_ms: int = 0
     """When the exchange said so; 0 on REST."""

@@ -30,7 +30,7 @@ FIRST_CURSOR = "MA=="
 class OrdersPage:
     """One page of the account's open orders."""
 
-    orders: tuple[OrderEvent, ...]
+    rows: tuple[OrderEvent, ...]
     """Of kind UPDATE: what each order is now."""
     next_cursor: str
     """What to send as `next_cursor` for the next page; "" on the last page."""
@@ -42,7 +42,7 @@ class OrdersPage:
 class TradesPage:
     """One page of the account's trades."""
 
-    trades: tuple[TradeEvent, ...]
+    rows: tuple[TradeEvent, ...]
     next_cursor: str
     """What to send as `next_cursor` for the next page; "" on the last page."""
     unreadable: tuple[Unreadable, ...] = ()

@@ -16,7 +16,7 @@ from polyactors.terminal.news import News, Tone, condense
 from polyactors.terminal.screen import NEWS_KEPT_MAX, account_text
 from polyactors.terminal.text import count, printable
 from polyactors.user.reading import OrderReading, TradeReading
-from polyactors.user.state import AccountTrust
+from polyactors.user.state import AccountState, AccountTrust
 
 
 @frozen(kw_only=True)
@@ -28,6 +28,8 @@ class AccountScreen:
     channel: str
     """`up`, `connecting`, or `down: reset`."""
     trust: AccountTrust
+    rows_read: int
+    """Rows of REST's lists that were read so far, while the account is SYNCING; else 0."""
     orders: tuple[OrderReading, ...]
     """Open ones, the newest first; no more than fit."""
     open_orders: int
@@ -39,6 +41,12 @@ class AccountScreen:
     """By token, the greatest first."""
     news: tuple[News, ...]
     """Oldest first."""
+
+    @property
+    def state_text(self) -> str:
+        """`LIVE`, `STALE (disconnected)`, `SYNCING (1,200 rows read)`."""
+        told = account_text(self.trust)
+        return f"{told} ({self.rows_read:,} rows read)" if self.rows_read else told
 
 
 @define
@@ -76,11 +84,13 @@ class AccountWatch:
         orders = nlargest(rows_max, opened, key=lambda order: (order.created_at_s, order.id))
         trades = nlargest(rows_max, account.trades.values(), key=lambda trade: trade.match_time_s)
         positions = sorted(account.positions.items(), key=lambda item: -abs(item[1]))
+        is_reading = trust.state is AccountState.SYNCING and line.rows_read > 0
         return AccountScreen(
             title=self.title,
             elapsed_seconds=trio.current_time() - self.started_seconds,
             channel=channel,
             trust=trust,
+            rows_read=line.rows_read if is_reading else 0,
             orders=tuple(map(OrderReading.take, orders)),
             open_orders=len(opened),
             trades=tuple(map(TradeReading.take, trades)),
@@ -93,7 +103,7 @@ class AccountWatch:
 def account_status_line(screen: AccountScreen, time_ns: int) -> str:
     """How things stand, in one line."""
     return (
-        f"{clock(time_ns)} status: account {account_text(screen.trust)}; channel {screen.channel}; "
+        f"{clock(time_ns)} status: account {screen.state_text}; channel {screen.channel}; "
         f"{count(screen.open_orders, 'open order')}; {count(screen.known_trades, 'trade')}; "
         f"{count(len(screen.positions), 'position')}\n"
     )

@@ -6,7 +6,6 @@ from decimal import Decimal
 
 from polyactors.terminal.account import AccountScreen
 from polyactors.terminal.draw import ACCOUNT_STYLES, HINT, Part, Picture, compact, fit, news_parts
-from polyactors.terminal.screen import account_text
 from polyactors.terminal.text import duration, printable, short_token
 
 STATUS_STYLES = {"CONFIRMED": "green", "FAILED": "bold red", "RETRYING": "yellow"}
@@ -63,7 +62,7 @@ def _header(screen: AccountScreen) -> list[list[Part]]:
         [
             (screen.title, "bold"),
             (f"   up {duration(screen.elapsed_seconds)}   ", ""),
-            (account_text(screen.trust), ACCOUNT_STYLES[screen.trust.state]),
+            (screen.state_text, ACCOUNT_STYLES[screen.trust.state]),
             ("   channel ", "dim"),
             (screen.channel, "green" if is_up else "bold red"),
         ]

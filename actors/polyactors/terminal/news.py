@@ -109,7 +109,7 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
         case FeedUp():
             return f"{event.feed} up (epoch {event.epoch})", Tone.GOOD
         case FeedDown(reason="stopping"):
-            return f"{event.feed} down: stopping", Tone.PLAIN
+            return f"{event.feed} down: {event.detail or 'stopping'}", Tone.PLAIN
         case FeedDown():
             detail = f" ({event.detail})" if event.detail else ""
             return _cut(f"{event.feed} down: {event.reason}{detail}"), Tone.BAD

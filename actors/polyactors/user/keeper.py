@@ -7,6 +7,7 @@ was LIVE all the time should have told, was kept back: that session is given up.
 """
 
 from functools import partial
+from math import inf
 
 import trio
 
@@ -21,6 +22,10 @@ from polyactors.user.state import AccountReason, AccountState
 from polysupervisor import Context
 
 MAILBOX_BATCHES = 1024
+INTERVAL_SECONDS_MIN = 1.0
+"""Between the begins of two readings of the lists, whatever comes up."""
+REFUSALS_MIN = 3
+"""Credentials that were taken before are refused when they are so many times in a row."""
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
 """Between two readings of the lists that failed: doubling, from the one to the other."""
@@ -56,6 +61,8 @@ class _Keeper:
         self._lists = lists
         self._outage = outage
         self._failures = 0
+        self._refusals = 0
+        self._began_seconds = -inf
 
     async def run(self) -> None:
         line = self._line
@@ -71,32 +78,38 @@ class _Keeper:
                     self._failures = 0
                     due_seconds = trio.current_time()
                 continue
-            due_seconds = trio.current_time() + await self._reconcile(line.epoch)
+            await trio.sleep_until(self._began_seconds + INTERVAL_SECONDS_MIN)
+            if line.epoch is not None:
+                self._began_seconds = trio.current_time()
+                due_seconds = await self._reconcile(line.epoch) + trio.current_time()
 
     async def _reconcile(self, epoch: int) -> float:
         """Read the lists once; returns after how many seconds to read them again."""
         line = self._line
-        began_doubts = line.doubts
+        began_doubts, markets = line.take_doubts(), line.markets
         was_live = line.trust.state is AccountState.LIVE
         try:
             found = await self._read(epoch, wait=was_live)
         except CredentialsRefused as error:
-            line.refuse(str(error))
+            self._refusals += 1
+            if not line.was_accepted or self._refusals >= REFUSALS_MIN:
+                line.refuse(str(error))
             return 0.0
         except RestFailed as error:
+            self._refusals = 0
             line.env.statistics.reconciliations_failed += 1
             what = "the lists of the account cannot be read, trying again"
             self._outage.warn(trio.current_time(), what, why=line.redact(str(error)))
             self._failures += 1
             return min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(self._failures - 1, 10))
-        self._failures = 0
+        self._failures = self._refusals = 0
         self._outage.end(trio.current_time(), "the lists of the account are readable again")
         if found is None or line.doubts != began_doubts:
             return 0.0  # the session is another one, or something was missed meanwhile
         line.env.statistics.reconciliations += 1
         line.env.statistics.recovered_changes += found
         line.is_complete()
-        if was_live and found:
+        if was_live and found and line.markets == markets:  # of one that was left nobody tells
             line.has_stalled(found)
         return line.env.settings.reconcile_seconds
 
@@ -108,6 +121,8 @@ class _Keeper:
         orders, pages = await self._lists.orders()
         if pages > 1:
             orders += await self._look_for(reconcile.unlisted(account, begun, orders), epoch)
+        if line.epoch != epoch:
+            return None
         trades = await self._lists.trades(reconcile.trades_after_s(account, begun, orders))
         if wait:
             await trio.sleep(GRACE_SECONDS)

@@ -12,6 +12,7 @@ import trio
 from polyactors.account import changes
 from polyactors.account.account import Account
 from polyactors.account.credentials import Credentials
+from polyactors.account.secrecy import HiddenText
 from polyactors.account.trades import Owner
 from polyactors.book.numbers import to_decimal
 from polyactors.discovery import listed, shown
@@ -85,6 +86,10 @@ class UserLine:
         """Set once the account was LIVE in the live session."""
         self.beyond_first_dump = self.first_data
         self.parser_ready = trio.Event()
+        self.rows_read = 0
+        """Of the lists, since they were begun to be read last."""
+        self.was_accepted = False
+        """Whether the account was LIVE before: the credentials are right, or have been."""
         self.doubts = 0
         """Counts what may have been missed: a reconciliation from before a doubt proves nothing."""
         self.connection_address: Address[ControlMessage] | None = None
@@ -107,13 +112,14 @@ class UserLine:
         """The frames that begin a session. The first holds the credentials."""
         known = self.credentials
         self._subscribed = self.markets
-        return user_subscribe_frames(
+        first, *others = user_subscribe_frames(
             known.api_key,
             known.secret,
             known.passphrase,
             self.markets,
             ids_per_frame=self.env.settings.ids_per_frame,
         )
+        return [HiddenText(first), *others]
 
     def frames_for(self, orders: Sequence[ControlMessage]) -> list[str]:
         """The frames that make the session's markets what they ought to be."""
@@ -139,6 +145,11 @@ class UserLine:
         self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
         self._enter(AccountState.SYNCING)
         self._wake()
+        # Both may have happened while the subscription was on its way.
+        if self.trust.state is AccountState.REFUSED:
+            self._abort_refused()
+        elif self._subscribed != self.markets:
+            self._change_markets()
 
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
         """The session ended, or its connect failed."""
@@ -163,13 +174,28 @@ class UserLine:
         await self._woken.wait()
         self._woken = trio.Event()
 
+    def take_doubts(self) -> int:
+        """The number of doubts so far, for lists that are read from now on: those cover them."""
+        self._woken = trio.Event()
+        self.rows_read = 0
+        return self.doubts
+
+    def lose(self, reason: AccountReason) -> None:
+        """From now on something is missed in the live session, until a doubt says that it ended."""
+        self.doubts += 1
+        if self.epoch is not None and not self.env.is_stopping:
+            self._enter(AccountState.STALE, reason)
+
     def doubt(self, reason: AccountReason) -> None:
         """Something may have been missed in the live session: the lists must say what."""
-        self.doubts += 1
+        self.lose(reason)
         if self.epoch is not None:
-            self._enter(AccountState.STALE, reason)
             self._enter(AccountState.SYNCING)
             self._wake()
+
+    def note_rows(self, rows: int) -> None:
+        """So many further rows of the lists were read."""
+        self.rows_read += rows
 
     def tell(self, found: Iterable[changes.Change]) -> None:
         """Publish what changed in the account, in order."""
@@ -179,6 +205,7 @@ class UserLine:
         """The lists were read in this session: nothing is missing any more."""
         if self.trust.state is AccountState.SYNCING:
             self._enter(AccountState.LIVE)
+        self.was_accepted = True
         self.first_data.set()
 
     def has_stalled(self, missing: int) -> None:
@@ -196,9 +223,7 @@ class UserLine:
             log.error(what, why=self.redact(why))
         self._allowed = trio.Event()
         self._enter(AccountState.REFUSED)
-        if self.connection_address is not None and self.epoch is not None:
-            abort = Abort(self.epoch, "credentials_refused", "by REST")
-            self.connection_address.send_nowait(abort)
+        self._abort_refused()
         if self.on_refused is not None:
             self.on_refused()
 
@@ -271,6 +296,11 @@ class UserLine:
             self._change_markets()
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _abort_refused(self) -> None:
+        if self.connection_address is not None and self.epoch is not None:
+            abort = Abort(self.epoch, "credentials_refused", "by REST")
+            self.connection_address.send_nowait(abort)
 
     def _change_markets(self) -> None:
         # Without a session the next one begins with the markets as they are then.

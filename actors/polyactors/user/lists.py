@@ -28,6 +28,8 @@ TRADES_PATH = "/data/trades"
 
 class _Page(Protocol):
     @property
+    def rows(self) -> Sequence[object]: ...
+    @property
     def next_cursor(self) -> str: ...
     @property
     def unreadable(self) -> tuple[Unreadable, ...]: ...
@@ -40,8 +42,14 @@ class AccountLists:
     """The two lists of one account. Every method raises RestFailed, and CredentialsRefused."""
 
     def __init__(
-        self, rest: RestClient, credentials: Credentials, clock_ns: Callable[[], int]
+        self,
+        rest: RestClient,
+        credentials: Credentials,
+        clock_ns: Callable[[], int],
+        on_rows: Callable[[int], None] = lambda rows: None,
     ) -> None:
+        """`on_rows` hears of each page how many rows it had: long lists take minutes."""
+        self._on_rows = on_rows
         self._rest = rest
         self._credentials = credentials
         self._clock_ns = clock_ns
@@ -49,18 +57,18 @@ class AccountLists:
     async def orders(self) -> tuple[list[OrderEvent], int]:
         """All open orders, and how many pages they took."""
         pages = await self._pages(ORDERS_PATH, {}, decode_orders_page)
-        return [order for page in pages for order in page.orders], len(pages)
+        return [order for page in pages for order in page.rows], len(pages)
 
     async def order(self, order_id: str) -> list[OrderEvent]:
         """The order with this id, if it is open."""
         pages = await self._pages(ORDERS_PATH, {"id": order_id}, decode_orders_page)
-        return [order for page in pages for order in page.orders if order.id == order_id]
+        return [order for page in pages for order in page.rows if order.id == order_id]
 
     async def trades(self, after_s: int) -> list[TradeEvent]:
         """All trades that were matched after this second; 0 for all there ever were."""
         params = {"after": str(after_s)} if after_s > 0 else {}
         pages = await self._pages(TRADES_PATH, params, decode_trades_page)
-        return [trade for page in pages for trade in page.trades]
+        return [trade for page in pages for trade in page.rows]
 
     async def _pages(
         self, path: str, params: Mapping[str, str], decode: Callable[[bytes], PageT]
@@ -74,13 +82,15 @@ class AccountLists:
             seen.add(cursor)
             now_s = self._clock_ns() // 1_000_000_000
             headers = l2_headers(self._credentials, "GET", path, now_s)
-            answer = await self._rest.fetch_signed(path, {**params, "next_cursor": cursor}, headers)
+            asked = {**params, "next_cursor": cursor}
             try:
-                page = decode(answer)
+                # No variable for the answer, which names the owner: some tools print variables.
+                page = decode(await self._rest.fetch_signed(path, asked, headers))
             except WireError as error:
                 raise RestFailed(f"{path}: {error}") from None
             if page.unreadable:
                 raise RestFailed(f"{path}: {page.unreadable[0].why}")
             pages.append(page)
+            self._on_rows(len(page.rows))
             cursor = page.next_cursor
         return pages

@@ -68,7 +68,11 @@ def _note(decoded: UserDecoded, line: UserLine) -> bool:
         statistics.events["order" if isinstance(event, OrderEvent) else "trade"] += 1
     if decoded.control is ControlText.INVALID_OPERATION:
         log.warning("the exchange rejected a subscription", answer=decoded.control.value)
-    note_unknown(decoded, statistics)
+    names = map(line.redact, decoded.unknown_events), map(line.redact, decoded.unknown_fields)
+    unknown_events, unknown_fields = map(tuple, names)
+    note_unknown(
+        UserDecoded(unknown_events=unknown_events, unknown_fields=unknown_fields), statistics
+    )
     if decoded.unreadable:
         first = decoded.unreadable[0]
         shown = Unreadable(line.redact(first.why), line.redact(first.excerpt))

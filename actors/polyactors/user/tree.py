@@ -7,9 +7,10 @@ user                ONE_FOR_ONE
 Beside the core, so that nothing here can hurt the books.
 """
 
-from collections.abc import Callable
+import traceback
+from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any
+from typing import Any, TypeVar
 
 from polyactors.config import (
     BACKOFF_SECONDS_MIN,
@@ -31,10 +32,12 @@ from polyactors.user.keeper import MAILBOX_BATCHES, run_keeper
 from polyactors.user.line import LINE_ID, UserLine
 from polyactors.user.lists import AccountLists
 from polyactors.user.parser import run_user_parser
+from polyactors.user.state import AccountReason
 from polysupervisor import (
     Address,
     Backoff,
     ChildSpec,
+    Context,
     Intensity,
     MailboxSpec,
     Overflow,
@@ -48,6 +51,7 @@ ACTOR_SHUTDOWN = Shutdown(grace=2.0, kill=2.0)
 CONTROL_KEYS_MAX = 1024
 HEARTBEAT_MESSAGES_MAX = 64
 REST_CALM_SECONDS = 30.0
+MessageT = TypeVar("MessageT")
 
 
 def user_spec(line: UserLine, lists: AccountLists) -> ChildSpec[object]:
@@ -72,7 +76,7 @@ def make_user(line: UserLine, lists: AccountLists, outage: Outage) -> Supervisor
     """The account and its feed."""
     account: ChildSpec[UserParsed] = ChildSpec(
         id="account",
-        factory=lambda: lambda ctx: run_keeper(ctx, line, lists, outage),
+        factory=lambda: _told(line, lambda ctx: run_keeper(ctx, line, lists, outage)),
         backoff=Backoff(min=0.1, max=5.0, first_immediate=True),
         mailbox=MailboxSpec(size=MAILBOX_BATCHES, keep_on_restart=False),
         shutdown=ACTOR_SHUTDOWN,
@@ -97,8 +101,8 @@ def _make_feed(line: UserLine, account: Callable[[], Address[UserParsed]]) -> Su
     reconnect_seconds_max = line.env.settings.reconnect_seconds_max
     connection: ChildSpec[ControlMessage] = ChildSpec(
         id="connection",
-        factory=lambda: (
-            lambda ctx: run_connection(ctx, line, address("parser"), address("heartbeat"))
+        factory=lambda: _told(
+            line, lambda ctx: run_connection(ctx, line, address("parser"), address("heartbeat"))
         ),
         backoff=Backoff(
             min=min(BACKOFF_SECONDS_MIN, reconnect_seconds_max),
@@ -117,16 +121,19 @@ def _make_feed(line: UserLine, account: Callable[[], Address[UserParsed]]) -> Su
     )
     heartbeat: ChildSpec[HeartbeatMessage] = ChildSpec(
         id="heartbeat",
-        factory=lambda: lambda ctx: run_heartbeat(ctx, line, address("connection"), None),
+        factory=lambda: _told(
+            line, lambda ctx: run_heartbeat(ctx, line, address("connection"), None)
+        ),
         mailbox=MailboxSpec(size=HEARTBEAT_MESSAGES_MAX, keep_on_restart=False),
         shutdown=ACTOR_SHUTDOWN,
     )
     parser: ChildSpec[Frames] = ChildSpec(
         id="parser",
-        factory=lambda: (
+        factory=lambda: _told(
+            line,
             lambda ctx: run_user_parser(
                 ctx, line, account(), address("heartbeat"), address("connection")
-            )
+            ),
         ),
         mailbox=MailboxSpec(size=MAILBOX_BATCHES, keep_on_restart=False),
         shutdown=ACTOR_SHUTDOWN,
@@ -139,6 +146,37 @@ def _make_feed(line: UserLine, account: Callable[[], Address[UserParsed]]) -> Su
     )
     line.connection_address = supervisor.address("connection")
     return supervisor
+
+
+def _told(
+    line: UserLine, run: Callable[[Context[MessageT]], Awaitable[None]]
+) -> Callable[[Context[MessageT]], Awaitable[None]]:
+    """An actor whose crash is known to the line at once, and quotes none of the credentials.
+
+    An error may say what it was about, and that came from a server which knows them.
+    """
+
+    async def told(ctx: Context[MessageT]) -> None:
+        crash: RuntimeError | None = None
+        try:
+            await run(ctx)
+        except SessionFailed:
+            raise
+        except Exception as error:
+            line.lose(AccountReason.ACTOR_RESTARTED)
+            found = "".join(traceback.format_exception(error))
+            shown = line.redact(found)
+            if shown == found:
+                raise
+            first: Exception = error
+            while isinstance(first, ExceptionGroup):
+                first = first.exceptions[0]
+            crash = RuntimeError(line.redact(f"{type(first).__name__}: {first}"))
+            crash.add_note(shown)
+        if crash is not None:  # out here it has no context that would be shown
+            raise crash
+
+    return told
 
 
 def _control_key(message: ControlMessage) -> object:

@@ -146,7 +146,7 @@ def test_nothing_of_a_strangers_trade_is_ours() -> None:
 
 
 def test_an_owner_does_not_show_its_key() -> None:
-    assert repr(US) == "Owner()"
+    assert repr(US) == "Owner([redacted])"
 
 
 def test_the_same_fill_with_another_size_contradicts_and_with_another_price_does_not() -> None:

@@ -33,7 +33,7 @@ def test_a_page_of_orders() -> None:
     page = decode_orders_page(
         body({"limit": 100, "count": 1, "next_cursor": "MTAw", "data": [ORDER_ROW]})
     )
-    (order,) = page.orders
+    (order,) = page.rows
     assert (order.kind, order.id, order.timestamp_ms) == (OrderKind.UPDATE, "0xorder", 0)
     assert order.size_matched == parse_units("2.5")
     assert page == OrdersPage((order,), "MTAw")
@@ -42,7 +42,7 @@ def test_a_page_of_orders() -> None:
 def test_a_page_of_trades() -> None:
     row = {**TRADE_ROW, "status": "TRADE_STATUS_RETRYING"}
     page = decode_trades_page(body({"next_cursor": "MTAw", "data": [row]}))
-    (trade,) = page.trades
+    (trade,) = page.rows
     assert (trade.id, trade.status) == ("trade-1", TradeStatus.RETRYING)
     assert trade.trader_side is TraderSide.MAKER
     assert trade.maker_fills[0].owner == API_KEY
@@ -61,13 +61,13 @@ def test_the_last_page(
 
 def test_one_unreadable_row_loses_no_other() -> None:
     orders = decode_orders_page(body({"data": [{}, ORDER_ROW, 5]}))
-    assert [order.id for order in orders.orders] == ["0xorder"]
+    assert [order.id for order in orders.rows] == ["0xorder"]
     assert [row.why for row in orders.unreadable] == [
         "order: has no id",
         "expected an order, got 5",
     ]
     trades = decode_trades_page(body({"data": [{**TRADE_ROW, "status": "NEW"}, TRADE_ROW]}))
-    assert [trade.id for trade in trades.trades] == ["trade-1"]
+    assert [trade.id for trade in trades.rows] == ["trade-1"]
     assert [row.why for row in trades.unreadable] == ["trade: not a status of a trade: 'NEW'"]
     assert API_KEY not in repr(trades.unreadable)
 
@@ -102,12 +102,12 @@ def test_what_is_no_page(
 def test_recorded_pages(shared_captures: Path) -> None:
     rest = shared_captures / "rest"
     orders = decode_orders_page((rest / "http_open_orders_page.json").read_bytes())
-    assert orders == OrdersPage(orders.orders, "")
-    assert [order.size_matched for order in orders.orders] == [0, parse_units("50")]
-    assert all(order.status is OrderStatus.LIVE for order in orders.orders)
+    assert orders == OrdersPage(orders.rows, "")
+    assert [order.size_matched for order in orders.rows] == [0, parse_units("50")]
+    assert all(order.status is OrderStatus.LIVE for order in orders.rows)
     trades = decode_trades_page((rest / "http_trades_page.json").read_bytes())
-    assert trades == TradesPage(trades.trades, "")
-    assert [trade.match_time_s for trade in trades.trades] == [1704067200]
+    assert trades == TradesPage(trades.rows, "")
+    assert [trade.match_time_s for trade in trades.rows] == [1704067200]
 
 
 def rows_of(*paths: Path) -> bytes:
@@ -118,17 +118,17 @@ def rows_of(*paths: Path) -> bytes:
 def test_recorded_rows(shared_captures: Path) -> None:
     rest = shared_captures / "rest"
     orders = decode_orders_page(rows_of(rest / "http_open_order.json"))
-    assert orders == OrdersPage(orders.orders, "")
-    assert orders.orders[0].associate_trades == ("0xabc001",)
+    assert orders == OrdersPage(orders.rows, "")
+    assert orders.rows[0].associate_trades == ("0xabc001",)
     trades = decode_trades_page(
         rows_of(rest / "http_trade_report.json", shared_captures / "user/nautilus_trades.json")
     )
-    assert trades == TradesPage(trades.trades, "")
-    assert [trade.status for trade in trades.trades] == [TradeStatus.CONFIRMED] * 2
+    assert trades == TradesPage(trades.rows, "")
+    assert [trade.status for trade in trades.rows] == [TradeStatus.CONFIRMED] * 2
 
 
 def test_the_public_data_api_has_other_trades(shared_captures: Path) -> None:
     """rest/trades.json is of data-api.polymarket.com: without ids, nothing that is asked here."""
     page = decode_trades_page((shared_captures / "rest" / "trades.json").read_bytes())
-    assert page.trades == ()
+    assert page.rows == ()
     assert {row.why for row in page.unreadable} == {"trade: has no id"}

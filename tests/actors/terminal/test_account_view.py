@@ -2,6 +2,7 @@
 
 from decimal import Decimal
 
+from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
@@ -61,6 +62,7 @@ def screen(orders: int, trades: int, positions: int, news: int, shown: int = 100
         elapsed_seconds=61.0,
         channel="down: reset",
         trust=AccountTrust(AccountState.STALE, AccountReason.DISCONNECTED),
+        rows_read=0,
         orders=tuple(order(number) for number in range(min(orders, shown))),
         open_orders=orders,
         trades=tuple(trade(number) for number in range(min(trades, shown))),
@@ -103,6 +105,12 @@ def test_what_finds_no_room_is_counted() -> None:
     (orders,) = [text for text in texts if text.startswith("OPEN ORDERS")]
     assert orders.startswith("OPEN ORDERS 500  (… 4")
     assert any(text.startswith("POSITIONS 2") for text in texts)
+
+
+def test_a_long_way_to_live_shows_how_far_it_has_come() -> None:
+    syncing = evolve(screen(0, 0, 0, 0), trust=AccountTrust(), rows_read=12_300)
+    assert syncing.state_text == "SYNCING (12,300 rows read)"
+    assert "SYNCING (12,300 rows read)" in account_status_line(syncing, 0)
 
 
 def test_the_line_says_how_things_stand() -> None:
