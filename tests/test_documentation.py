@@ -123,6 +123,60 @@ def first_slug(exchange: dict[str, str]) -> str:
     return str(page["markets"][0]["slug"])
 
 
+def rows_of(page: str, heading: str) -> dict[str, list[str]]:
+    """The first table behind a heading: by its first cell, the others."""
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    table = text.split(f"\n## {heading}\n", 1)[1].split("\n|---", 1)[1].split("\n\n", 1)[0]
+    rows = [row.strip("|").split("|") for row in table.splitlines()[1:]]
+    return {first.strip(): [cell.strip() for cell in others] for first, *others in rows}
+
+
+def test_the_life_of_a_trade_is_the_one_that_is_followed() -> None:
+    from polyactors.account.trades import TRANSITIONS
+
+    told = {
+        status: set() if cells[1] == "nothing" else set(cells[1].split(", "))
+        for status, cells in rows_of("real-time/user-channel.md", "The life of a trade").items()
+    }
+    assert told == {
+        status.value: {one.value for one in following} for status, following in TRANSITIONS.items()
+    }
+
+
+def test_every_field_of_an_accounts_events_is_named() -> None:
+    import attrs
+
+    from polyactors import events
+    from polyactors.user import reading
+
+    named = rows_of("reference/events.md", "The account")
+    for name, kind in (
+        ("order", reading.OrderReading),
+        ("trade", reading.TradeReading),
+        ("fill", reading.FillReading),
+    ):
+        assert in_order(named[f"`{name}`"][0]) == [field.name for field in attrs.fields(kind)]
+    named = rows_of_events()
+    for event in (
+        events.AccountStateChanged,
+        events.OrderChanged,
+        events.TradeChanged,
+        events.PositionChanged,
+    ):
+        fields = [field.name for field in attrs.fields(event)]
+        assert ["time_ns", *in_order(named[f"`{event.type}`"][0])] == fields
+
+
+def rows_of_events() -> dict[str, list[str]]:
+    text = (ROOT / "docs/reference/events.md").read_text(encoding="utf-8")
+    rows = [row.strip("|").split("|") for row in text.splitlines() if row.startswith("| `")]
+    return {first.strip(): [cell.strip() for cell in others] for first, *others in rows}
+
+
+def in_order(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
 def test_every_page_is_linked_from_another() -> None:
     linked: set[Path] = set()
     for page in PAGES:
