@@ -71,16 +71,16 @@ class _Handler(logging.Handler):
     def __init__(self, lines: LogLines) -> None:
         super().__init__()
         self._lines = lines
-
-    def filter(self, record: logging.LogRecord) -> bool | logging.LogRecord:
-        if record.levelno < logging.WARNING and record.name.startswith(QUOTING_LOGGERS):
-            return False
-        return super().filter(record)
+        self.addFilter(_may_be_shown)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.write(format_record(record))
         if record.levelno >= logging.ERROR:
             self._lines.tell_error(_message_of(record))
+
+
+def _may_be_shown(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.WARNING or not record.name.startswith(QUOTING_LOGGERS)
 
 
 @contextmanager
