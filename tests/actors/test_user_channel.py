@@ -766,7 +766,9 @@ async def test_a_session_that_ends_while_the_lists_are_read_concludes_nothing(
     async with follow(play, talk(seconds=4.0), talk(), lists=lists) as run:
         await until_state(run, STALE)
         assert path_of(run) == [(STALE, AccountReason.DISCONNECTED)]
+        lists.orders = [order()]  # which the reading that is under way does not see any more
         await until_state(run, LIVE)
+        assert list(run.service.account.read().orders) == ["order-1"]
         assert run.epochs == [e.epoch for e in run.of(FeedUp)]
         assert run.of(AccountStateChanged)[-1].epoch == run.epochs[-1]
         assert run.service.statistics.reconciliations == 1

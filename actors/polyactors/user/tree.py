@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, TypeVar, cast
 
+import trio
+
 from polyactors.config import (
     BACKOFF_SECONDS_MIN,
     FEED_GAVE_UP_RETRY_SECONDS,
@@ -160,8 +162,8 @@ def _told(
         crash: RuntimeError | None = None
         try:
             await run(ctx)
-        except SessionFailed:
-            raise
+        except (SessionFailed, trio.EndOfChannel):
+            raise  # a session's end, and a stop's: no crash
         except Exception as error:
             line.lose(AccountReason.ACTOR_RESTARTED)
             found = "".join(traceback.format_exception(error))
