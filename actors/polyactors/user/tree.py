@@ -12,8 +12,6 @@ from collections.abc import Awaitable, Callable
 from math import inf
 from typing import Any, TypeVar, cast
 
-import trio
-
 from polyactors.config import (
     BACKOFF_SECONDS_MIN,
     FEED_GAVE_UP_RETRY_SECONDS,
@@ -162,10 +160,11 @@ def _told(
         crash: RuntimeError | None = None
         try:
             await run(ctx)
-        except (SessionFailed, trio.EndOfChannel):
-            raise  # a session's end, and a stop's: no crash
+        except SessionFailed:
+            raise
         except Exception as error:
-            line.lose(AccountReason.ACTOR_RESTARTED)
+            if not ctx.stop_requested.is_set():  # a stop ends mailboxes: no crash, also in groups
+                line.lose(AccountReason.ACTOR_RESTARTED)
             found = "".join(traceback.format_exception(error))
             shown = line.redact(found)
             if shown == found:
