@@ -98,7 +98,7 @@ class Settings:
 
     ws_url: str = _url(
         "wss://ws-subscriptions-clob.polymarket.com/ws",
-        "base of the WebSocket endpoint; /market is appended",
+        "base of the WebSocket endpoint; /market or /user is appended",
     )
     clob_url: str = _url("https://clob.polymarket.com", "REST endpoint of the order books")
     gamma_url: str = _url(

@@ -57,7 +57,7 @@ class SessionFailed(PolyactorsError):  # noqa: N818 - the name is the fact
     """A session of a feed ended or could not begin. Expected: it spends no restart intensity.
 
     `reason` is the word of the `feed_down` event: reset, closed_CODE, handshake_STATUS, dns,
-    tls, pong_timeout, feed_stalled, unreadable. `detail` is for people.
+    tls, pong_timeout, feed_stalled, unreadable, credentials_refused. `detail` is for people.
     """
 
     def __init__(self, reason: str, detail: str = "") -> None:

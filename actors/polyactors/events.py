@@ -124,7 +124,7 @@ class FeedDown:
     epoch: int
     reason: str
     """reset, closed_CODE, handshake_STATUS, dns, tls, pong_timeout, feed_stalled, unreadable,
-    stopping; crashed for a bug of ours."""
+    stopping, credentials_refused; crashed for a bug of ours."""
     detail: str = ""
     """For people."""
 

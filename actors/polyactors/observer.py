@@ -15,7 +15,7 @@ from polyactors.events import Event as StreamEvent
 from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
 from polyactors.stream import Subscription as StreamSubscription
-from polyactors.user.line import LINE_ID
+from polyactors.user.line import CREDENTIALS_REFUSED, LINE_ID
 from polysupervisor import Context, Event, EventKind, Subscription
 
 FEEDS_PATH = "root/core/feeds/"
@@ -133,8 +133,8 @@ class Outages:
         held = feed in self._held
         self._held.discard(feed)
         self._young.pop(feed, None)
-        if event.reason == STOPPING:
-            return
+        if event.reason in (STOPPING, CREDENTIALS_REFUSED):
+            return  # the one is wanted, the other is told by its own sentence
         outage = self._outages[feed]
         if held:
             outage.begin(now)

@@ -33,6 +33,16 @@ def test_the_level_holds_for_both_kinds_of_loggers(level: str, said: str) -> Non
     assert "".join(line.split()[1][0] for line in stream.getvalue().splitlines()) == said * 2
 
 
+@pytest.mark.parametrize("name", ["trio-websocket", "httpx2", "httpcore2.http11", "hpack.hpack"])
+def test_what_the_parts_quote_from_the_wire_is_not_shown(name: str) -> None:
+    stream = io.StringIO()
+    with logging_to(stream, "debug"):
+        logger = logging.getLogger(name)
+        for say in (logger.debug, logger.info, logger.warning, logger.error):
+            say("x")
+    assert [line.split()[1] for line in stream.getvalue().splitlines()] == ["WARNING", "ERROR"]
+
+
 def test_an_exception_stands_below_its_line() -> None:
     stream = io.StringIO()
     with logging_to(stream, "error"):

@@ -412,12 +412,13 @@ async def test_an_unreadable_frame_is_doubted_at_once_and_live_only_after_the_li
     async def speak(visit: Visit) -> None:
         await visit.upgrade()
         await visit.receive()
-        await trio.sleep(5.0)
+        await trio.sleep(20.0)
         await visit.websocket.send_message(garbage)
         await trio.sleep_forever()
 
     async with follow(play, speak, lists=lists) as run:
         await until_state(run, LIVE)
+        await trio.sleep(15.0)
         lists.orders, lists.seconds = [order()], 1.5
         began = trio.current_time()
         await until_state(run, STALE)
@@ -451,6 +452,16 @@ async def test_a_second_doubt_while_the_lists_are_read_has_them_read_again(
         assert len(lists.requests) - before == 4
 
 
+async def test_a_doubt_waits_for_no_grace_of_a_reading_that_is_under_way(
+    play: Play, autojump_clock: object
+) -> None:
+    lists = Lists()
+    async with follow(play, talk("x", at_seconds=6.0), lists=lists) as run:
+        await until_state(run, LIVE)
+        await until_state(run, LIVE, times=2)  # the lists were read from 5 s on
+        assert trio.current_time() == pytest.approx(6.0, abs=0.01)
+
+
 async def test_too_many_unreadable_frames_end_the_session(
     play: Play, autojump_clock: object
 ) -> None:
@@ -462,10 +473,34 @@ async def test_too_many_unreadable_frames_end_the_session(
         assert path_of(run)[-1] == (LIVE, None)
 
 
+@pytest.mark.parametrize("markets", [[], [M1]], ids=["all", "some"])
+async def test_what_happens_before_a_subscription_takes_effect_is_recovered_soon(
+    play: Play, autojump_clock: object, markets: list[str]
+) -> None:
+    """Nothing acknowledges it: the lists may have been read before the channel began to tell."""
+    lists = Lists()
+    async with follow(play, talk(), lists=lists, markets=markets) as run:
+        await until_state(run, LIVE)
+        await trio.sleep(0.3)
+        lists.orders = [order()]
+        await trio.sleep(10.0)
+        assert [event.reconciled for event in run.of(OrderChanged)] == [True]
+        if markets:
+            run.service.account.subscribe([M2])
+            await until_state(run, LIVE, times=2)
+            await trio.sleep(0.3)
+            lists.orders = [order(), order("order-2", market=M2)]
+            await trio.sleep(10.0)
+            assert [event.reconciled for event in run.of(OrderChanged)] == [True, True]
+        await trio.sleep(200.0)
+        assert run.downs == []
+
+
 async def test_what_a_live_session_kept_back_ends_it(play: Play, autojump_clock: object) -> None:
     lists = Lists()
     async with follow(play, talk(), lists=lists) as run:
         await until_state(run, LIVE)
+        await trio.sleep(10.0)
         lists.orders = [order()]
         await until_state(run, STALE)
         assert path_of(run)[1] == (STALE, AccountReason.FEED_STALLED)
@@ -500,7 +535,7 @@ async def test_an_account_that_nothing_happens_to_stays_live(
         await trio.sleep(HOUR)
         assert path_of(run) == [(LIVE, None)]
         assert run.downs == []
-        assert 2 * 55 <= len(lists.requests) <= 2 * 61
+        assert 2 * 55 <= len(lists.requests) <= 2 * 62
         assert len(user_visits(run)) == 1
 
 
@@ -731,7 +766,9 @@ async def test_a_session_that_ends_while_the_lists_are_read_concludes_nothing(
     async with follow(play, talk(seconds=4.0), talk(), lists=lists) as run:
         await until_state(run, STALE)
         assert path_of(run) == [(STALE, AccountReason.DISCONNECTED)]
+        lists.orders = [order()]  # which the reading that is under way does not see any more
         await until_state(run, LIVE)
+        assert list(run.service.account.read().orders) == ["order-1"]
         assert run.epochs == [e.epoch for e in run.of(FeedUp)]
         assert run.of(AccountStateChanged)[-1].epoch == run.epochs[-1]
         assert run.service.statistics.reconciliations == 1

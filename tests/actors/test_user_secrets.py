@@ -12,11 +12,12 @@ import pickle
 import pprint
 import sys
 import traceback
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import httpx2
@@ -115,11 +116,11 @@ def reachable(*roots: object) -> Iterator[object]:
             yield one
         if isinstance(one, Credentials):
             continue  # its own module's tests open it
-        if isinstance(one, dict):
-            waiting += [*one.keys(), *one.values()]
-        elif isinstance(one, Iterable) and type(one).__module__ in ("builtins", "collections"):
-            with suppress(TypeError):
-                waiting += list(one)
+        if isinstance(one, Mapping):
+            known = cast("Mapping[object, object]", one)
+            waiting += [*known.keys(), *known.values()]
+        elif isinstance(one, list | tuple | set | frozenset | deque):
+            waiting += cast("Iterable[object]", one)
         elif is_ours:
             waiting += list(getattr(one, "__dict__", {}).values())
             for kind in type(one).__mro__:
@@ -520,13 +521,13 @@ async def test_a_crash_of_no_secret_is_told_as_it_is(
 
 def with_variables(error: BaseException) -> str:
     """Of frames of ours only; in those of a library the headers have become bytes."""
+    found: traceback.TracebackException | None
     found = traceback.TracebackException.from_exception(error, capture_locals=True)
-    shown = []
+    shown: list[str] = []
     while found is not None:
         shown += [repr(frame.locals) for frame in found.stack if "/polyactors/" in frame.filename]
         shown += found.format_exception_only()
-        cause = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
-        found = cause  # type: ignore[assignment]
+        found = found.__cause__ or (None if found.__suppress_context__ else found.__context__)
     return "\n".join(shown)
 
 
@@ -534,14 +535,14 @@ async def test_no_variable_of_ours_shows_them_when_a_request_fails(
     play: Play, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     caught: list[BaseException] = []
-    monkeypatch.setattr(UserLine, "redact", lambda _, text: note(text))
 
-    def note(text: str) -> str:
+    def note(_: UserLine, text: str) -> str:
         error = sys.exception()
         if error is not None:
             caught.append(error)
         return CREDENTIALS.redact(text)
 
+    monkeypatch.setattr(UserLine, "redact", note)
     lists = Lists()
     for answer in (as_error(500), as_error(401), as_broken, as_rows, as_body):
         lists.instead = lambda request, answer=answer: answer("no", request)

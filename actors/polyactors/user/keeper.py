@@ -3,7 +3,7 @@
 What the channel says is applied as it comes. Beside that, whenever a session has begun, whenever
 something may have been missed, and every `reconcile_seconds`, the lists of REST are read as
 account/reconcile.py says; only then the account is LIVE. What the lists show, and a session that
-was LIVE all the time should have told, was kept back: that session is given up.
+was LIVE since the reading before should have told, was kept back: that session is given up.
 """
 
 from functools import partial
@@ -32,6 +32,11 @@ RETRY_SECONDS_MAX = 30.0
 GRACE_SECONDS = 2.0
 """What the channel has to tell of a change that REST lists already, before it counts as kept
 back. Measured delays of the market channel are below 0.4 s (INTEGRITY.md section 4)."""
+
+CONFIRM_SECONDS = 5.0
+"""Nothing acknowledges a subscription: what happens before it has taken effect, but after the
+lists were read, is told by neither. So soon after the account has become LIVE they are read once
+more, and what they alone tell then is no fault of the channel."""
 
 
 async def run_keeper(
@@ -63,6 +68,8 @@ class _Keeper:
         self._failures = 0
         self._refusals = 0
         self._began_seconds = -inf
+        self._is_confirmed = False
+        """Whether the lists were read again since the account became LIVE."""
 
     async def run(self) -> None:
         line = self._line
@@ -109,9 +116,12 @@ class _Keeper:
         line.env.statistics.reconciliations += 1
         line.env.statistics.recovered_changes += found
         line.is_complete()
-        if was_live and found and line.markets == markets:  # of one that was left nobody tells
+        is_confirmed, self._is_confirmed = self._is_confirmed, was_live
+        # Of a market that was left meanwhile the channel need not tell.
+        if was_live and is_confirmed and found and line.markets == markets:
             line.has_stalled(found)
-        return line.env.settings.reconcile_seconds
+        seconds = line.env.settings.reconcile_seconds
+        return seconds if was_live else min(seconds, CONFIRM_SECONDS)
 
     async def _read(self, epoch: int, *, wait: bool) -> int | None:
         """Recover what the lists show; returns the number of changes, None if the session has
@@ -125,7 +135,8 @@ class _Keeper:
             return None
         trades = await self._lists.trades(reconcile.trades_after_s(account, begun, orders))
         if wait:
-            await trio.sleep(GRACE_SECONDS)
+            with trio.move_on_after(GRACE_SECONDS):
+                await line.wait_woken()  # then they are read anew, and nobody is accused
         if line.epoch != epoch:
             return None
         changes = reconcile.finish(account, begun, orders, trades)

@@ -36,6 +36,8 @@ from polyactors.user.state import AccountReason, AccountState, AccountTrust
 from polysupervisor import Address
 
 LINE_ID = "user"
+CREDENTIALS_REFUSED = "credentials_refused"
+"""The reason of a feed_down: REST does not take what the channel seemed to."""
 SECONDS_PER_DAY = 86_400
 REFUSED = (
     "the exchange refuses the API credentials: check them and this machine's clock, and start again"
@@ -299,7 +301,7 @@ class UserLine:
 
     def _abort_refused(self) -> None:
         if self.connection_address is not None and self.epoch is not None:
-            abort = Abort(self.epoch, "credentials_refused", "by REST")
+            abort = Abort(self.epoch, CREDENTIALS_REFUSED, "by REST")
             self.connection_address.send_nowait(abort)
 
     def _change_markets(self) -> None:

@@ -10,7 +10,7 @@ Beside the core, so that nothing here can hurt the books.
 import traceback
 from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from polyactors.config import (
     BACKOFF_SECONDS_MIN,
@@ -163,14 +163,15 @@ def _told(
         except SessionFailed:
             raise
         except Exception as error:
-            line.lose(AccountReason.ACTOR_RESTARTED)
+            if not ctx.stop_requested.is_set():  # a stop ends mailboxes: no crash, also in groups
+                line.lose(AccountReason.ACTOR_RESTARTED)
             found = "".join(traceback.format_exception(error))
             shown = line.redact(found)
             if shown == found:
                 raise
             first: Exception = error
             while isinstance(first, ExceptionGroup):
-                first = first.exceptions[0]
+                first = cast("ExceptionGroup[Exception]", first).exceptions[0]
             crash = RuntimeError(line.redact(f"{type(first).__name__}: {first}"))
             crash.add_note(shown)
         if crash is not None:  # out here it has no context that would be shown
