@@ -51,7 +51,7 @@ class Arbiter:
     def __init__(self, token: str, leader: Feed) -> None:
         """`leader` has carried the token alone so far."""
         self.token = token
-        self.leader = leader
+        self.leader: Feed = leader
         self.trust = leader.trust[token]
         """The public trust."""
         self.kept: BookReading | None = None
