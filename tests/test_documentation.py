@@ -134,7 +134,7 @@ def rows_of(page: str, heading: str) -> dict[str, list[str]]:
 def test_the_life_of_a_trade_is_the_one_that_is_followed() -> None:
     from polyactors.account.trades import TRANSITIONS
 
-    told = {
+    told: dict[str, set[str]] = {
         status: set() if cells[1] == "nothing" else set(cells[1].split(", "))
         for status, cells in rows_of("real-time/user-channel.md", "The life of a trade").items()
     }

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 import trio
@@ -126,8 +127,7 @@ async def test_the_fields_of_an_order_stand_in_their_order(autojump_clock: MockC
         assert list(line) == [
             "type", "time_ns", "epoch", "order", "filled_size", "previous", "reconciled",
         ]  # fmt: skip
-        told = line["order"]
-        assert isinstance(told, dict)
+        told = cast("dict[str, object]", line["order"])
         assert list(told)[:6] == ["id", "market", "token", "outcome", "side", "price"]
         assert (told["id"], told["side"], told["price"]) == (order, "BUY", "0.01")
         assert (told["original_size"], told["open_size"], told["state"]) == ("7", "7", "OPEN")

@@ -85,10 +85,11 @@ class _Keeper:
                     self._failures = 0
                     due_seconds = trio.current_time()
                 continue
-            await trio.sleep_until(self._began_seconds + INTERVAL_SECONDS_MIN)
-            if line.epoch is not None:
-                self._began_seconds = trio.current_time()
-                due_seconds = await self._reconcile(line.epoch) + trio.current_time()
+            if trio.current_time() < self._began_seconds + INTERVAL_SECONDS_MIN:
+                await trio.sleep_until(self._began_seconds + INTERVAL_SECONDS_MIN)
+                continue
+            self._began_seconds = trio.current_time()
+            due_seconds = await self._reconcile(line.epoch) + trio.current_time()
 
     async def _reconcile(self, epoch: int) -> float:
         """Read the lists once; returns after how many seconds to read them again."""
