@@ -11,8 +11,8 @@ Each of its *carriers* keeps a book and a trust of its own. What readers see is 
 An heir that is behind catches up first: until it has seen what was told last, readers keep the
 reading of the leader before, for CATCH_UP_SECONDS at most, so that no book ever goes back. One that
 takes longer may have stalled, and nobody knows yet: the token is STALE, by the reason of the loss,
-until the heir has caught up, another carrier is LIVE that is not behind, or the audit has had the
-time to find it wrong. Only a leader that was proven wrong is corrected at once. That is no secret:
+and the heir is asked for a fresh book. It is LIVE again with that, or when another carrier is LIVE
+that is not behind. Only a leader that was proven wrong is corrected at once. That is no secret:
 its STALE is public, and so it is where nothing tells that the heir's book continues the leader's.
 In eras without hashes nothing can be compared, and only a leader that fails gives up the lead.
 """
@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Hashable
 from math import inf
 
+from polyactors.book.orderbook import BookView, OrderBook
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import DESYNCS, StaleReason, Trust, TrustState
 from polyactors.events import Event, Gap
@@ -44,8 +45,9 @@ class Arbiter:
     Trio's clock; the events that a method returns are public, in this order."""
 
     __slots__ = (
-        "_audit_seconds", "_held_at", "_is_gap_told", "_loss", "_seen", "_told", "_told_once",
-        "_unseen", "due_seconds", "is_held", "kept", "leader", "token", "trust",
+        "_held_at", "_is_gap_told", "_judged", "_loss", "_relied",
+        "_seen", "_told", "_told_once", "_unseen", "_wants_fresh",
+        "due_seconds", "is_held", "kept", "leader", "token", "trust",
     )  # fmt: skip
 
     def __init__(self, token: str, leader: Feed) -> None:
@@ -57,23 +59,28 @@ class Arbiter:
         self.kept: BookReading | None = None
         """The last public reading, while the leader is behind it."""
         self.due_seconds = inf
-        """When something else than `kept` must be public, or a leader that is held back must be;
-        inf while the leader is not behind."""
+        """When something else than `kept` must be public, or a leader that is held back is to be
+        asked for a fresh book; inf while there is nothing to do."""
         self.is_held = False
         """Whether the leader is LIVE and the token is not, since it is behind what was told."""
+        self._wants_fresh = False
+        """Whether the leader that is held back is still to be asked for a fresh book."""
         self._held_at: BookReading | None = None
         """What was public when it came to that; None when it was wrong, or is not known."""
         self._loss = StaleReason.UNSUBSCRIBED
         """What the leader before was lost by."""
         self._is_gap_told = True
         """Whether a gap has said what was missed at that loss, if anything was."""
-        self._audit_seconds = leader.env.settings.audit_seconds
         self._seen: dict[Feed, deque[str]] = {}
         """By carrier: the hashes that it has seen without a break, the newest last."""
         self._told = ToldBook()
         self._unseen: tuple[float, StaleReason] | None = None
         """What came after this moment was seen by nobody, and no gap has said so."""
         self._told_once = ToldOnce()
+        self._judged: Feed | None = None
+        """The leader that was lost last: the handover has said what was missed by that."""
+        self._relied: dict[Feed, float] = {}
+        """By carrier: when it last missed something that another was relied on to bring."""
         self.join(leader)
         book = leader.book_of(token)
         if self.trust.state is _LIVE and book is not None:
@@ -104,7 +111,7 @@ class Arbiter:
             self.leader = next(iter(self._seen))
             events = self._mirror(now)
         if feed.epoch is not None:
-            self.session_down(feed, StaleReason.UNSUBSCRIBED)
+            events += self.session_down(feed, StaleReason.UNSUBSCRIBED)
         return events
 
     def trust_changed(self, feed: Feed, book: TokenBook, now: float) -> list[Event]:
@@ -115,10 +122,11 @@ class Arbiter:
         if trust.state is not _LIVE:
             self._seen[feed].clear()
         if feed is not self.leader:
-            if self.kept is not None and trust.state is _LIVE and not self._is_behind(book):
+            is_back = self.kept is not None and trust.state is _LIVE
+            if is_back and not self._is_behind(feed, book, self.kept):
                 self.leader = feed
                 return [*self._untold_gap(), *self._show(book)]
-            is_no_help = self.is_held and self._told.is_ahead_of(book, None)
+            is_no_help = self.is_held and self._is_behind(feed, book, self._held_at)
             if trust.state is not _LIVE or self.trust.state is _LIVE or is_no_help:
                 return []
             self.leader = feed
@@ -127,6 +135,14 @@ class Arbiter:
             if heir is not None:
                 kept = book if book.is_whole else None
                 return self._hand_over(heir, kept, trust.reason, now)
+        elif self.is_held and trust.state is not _LIVE:
+            heir = self._heir()
+            ahead = None if heir is None else heir.book_of(self.token)
+            if heir is not None and ahead is not None:
+                self.leader = heir
+                if self._is_behind(heir, ahead, self._held_at):
+                    return self._hold(now)
+                return [*self._mirror(now), *self._show(ahead)]
         return self._mirror(now)
 
     def session_up(self, feed: Feed) -> StaleReason | None:
@@ -140,13 +156,29 @@ class Arbiter:
         self._unseen = None
         return reason
 
-    def session_down(self, feed: Feed, reason: StaleReason) -> None:
+    def session_down(self, feed: Feed, reason: StaleReason) -> list[Event]:
         """A session of `feed` is over, and what its books made of that is public."""
-        if self.trust.state is not _LIVE and self._unseen is None:
-            self._unseen = (feed.last_data_seconds, reason)
+        since = feed.last_data_seconds - COVERED_SECONDS
+        was_relied_on = any(at > since for other, at in self._relied.items() if other is not feed)
+        judged, self._judged = self._judged, None
+        if self.trust.state is _LIVE:
+            # What was on its way to one that did not lead may have been on its way to it alone.
+            if was_relied_on or (judged is not feed and not self._is_covered(feed)):
+                return [self._gap(self.leader, reason)]
+        elif self._unseen is None or was_relied_on:
+            self._unseen = (-inf if was_relied_on else feed.last_data_seconds, reason)
+        return []
 
     def covers(self, feed: Feed) -> bool:
         """Whether what `feed` misses now is seen by another carrier, which is LIVE."""
+        is_covered = self._is_covered(feed)
+        if is_covered:
+            since = feed.last_data_seconds
+            recent = {f: at for f, at in self._relied.items() if at > since - COVERED_SECONDS}
+            self._relied = recent | {feed: since}
+        return is_covered
+
+    def _is_covered(self, feed: Feed) -> bool:
         missed = feed.last_hash(self.token)
         return any(
             other is not feed
@@ -175,7 +207,7 @@ class Arbiter:
             self._end_catch_up()
         else:
             kept = self.kept or self._held_at
-            if (self.is_held or kept is not None) and self._told.is_ahead_of(book, kept):
+            if (self.is_held or kept is not None) and self._is_behind(feed, book, kept):
                 return None
             if self.is_held:
                 before = self._mirror(now)
@@ -191,20 +223,25 @@ class Arbiter:
         """Whether a trade or the like, which `feed` brings, was not told yet."""
         return feed in self._seen and self._told_once.is_news(feed.id, what, self._up)
 
+    def wants_fresh(self) -> bool:
+        """Whether the leader is to be asked for a fresh book; once."""
+        wants, self._wants_fresh = self._wants_fresh, False
+        if wants:
+            self.due_seconds = inf
+        return wants
+
     def on_time(self, now: float) -> list[Event]:
-        """The leader's time to catch up may be over, or the time that it is held back."""
-        if now < self.due_seconds:
+        """The leader's time to catch up may be over."""
+        if now < self.due_seconds or self.is_held:
             return []
         book = self.leader.book_of(self.token)
         if book is None:
             return []
-        if self.is_held:  # the audit had the time to find it wrong
-            return [*self._mirror(now), *self._show(book)]
-        if not self._is_behind(book):
+        if not self._is_behind(self.leader, book, self.kept):
             return self._show(book)
         heir = self._heir()
         ahead = None if heir is None else heir.book_of(self.token)
-        if heir is None or ahead is None or self._is_behind(ahead):
+        if heir is None or ahead is None or self._is_behind(heir, ahead, self.kept):
             return [*self._untold_gap(), *self._hold(now)]
         self.leader = heir
         return [*self._untold_gap(), *self._show(ahead)]
@@ -218,7 +255,7 @@ class Arbiter:
     def _heir(self) -> Feed | None:
         """The best LIVE carrier but the leader."""
         heirs = [
-            (self._told.is_ahead_of(book, None), feed)
+            (self._is_behind(feed, book, None), feed)
             for feed in self._seen
             if feed is not self.leader
             and feed.trust[self.token].state is _LIVE
@@ -237,16 +274,17 @@ class Arbiter:
         gap: list[Event] = [self._gap(heir, reason)] if has_gap else []
         self._is_gap_told = has_gap or reason not in LOSSES
         self._loss = reason
+        self._judged = self.leader if reason in LOSSES else None
         if reason in DESYNCS or not self._is_followed_by(heir, book):
             stale = self._turn(self.trust.to(TrustState.STALE, now_seconds=now, reason=reason))
             self.leader = heir
-            if self._told.is_ahead_of(book, None):
+            if self._is_behind(heir, book, None):
                 return [stale, *gap, *self._untold_gap(), *self._hold(now)]
             return [stale, *gap, *self._mirror(now), *self._show(book)]
         self.leader = heir
-        if kept is None and self._told.is_ahead_of(book, None):
+        if kept is None and self._is_behind(heir, book, None):
             return [*gap, *self._untold_gap(), *self._hold(now)]
-        if kept is not None and self._told.is_ahead_of(book, self.kept or kept.book):
+        if kept is not None and self._is_behind(heir, book, self.kept or kept.book):
             if self.kept is None:
                 self.kept = BookReading.take(
                     kept.book,
@@ -261,9 +299,15 @@ class Arbiter:
             return gap + self._show(book)
         return gap
 
-    def _is_behind(self, book: TokenBook) -> bool:
-        """Whether a book has not caught up with what `kept` shows."""
-        return self._told.is_ahead_of(book, self.kept)
+    def _is_behind(self, feed: Feed, book: TokenBook, levels: OrderBook | BookView | None) -> bool:
+        """Whether more was told than `feed` has seen; the newest had these levels."""
+        told, group = self._told, book.group
+        if told.is_ahead_of(book, levels):
+            return True
+        # Of two steps in one millisecond only who has seen both can tell which was first.
+        is_same_time = group.timestamp_ms == told.timestamp_ms
+        is_another = told.hash != "" and group.hash not in ("", told.hash)
+        return is_another and is_same_time and told.hash not in self._seen[feed]
 
     def _untold_gap(self) -> list[Event]:
         """The heir seemed to have seen all, but it is behind: nobody may have."""
@@ -274,10 +318,10 @@ class Arbiter:
 
     def _hold(self, now: float) -> list[Event]:
         """The leader is LIVE with a book that is behind: nothing is, until it has caught up."""
-        held_at = self.kept
+        held_at = self.kept or self._held_at
         self._end_catch_up()
         self.is_held, self._held_at = True, held_at
-        self.due_seconds = now + self._audit_seconds
+        self._wants_fresh, self.due_seconds = True, now
         if self.trust.state is not _LIVE:
             return []
         trust = self.trust.to(TrustState.STALE, now_seconds=now, reason=self._loss)
@@ -318,7 +362,7 @@ class Arbiter:
 
     def _end_catch_up(self) -> None:
         self.kept = self._held_at = None
-        self.is_held = False
+        self.is_held = self._wants_fresh = False
         self.due_seconds = inf
 
     def _is_overtaken(self, seen: deque[str], group_hash: str) -> bool:

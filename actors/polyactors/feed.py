@@ -169,6 +169,12 @@ class Feed:
         now = trio.current_time()
         self._tell_shard(lambda shard: shard.session_down(StaleReason.FEED_GAVE_UP, now))
 
+    def distrust(self, token: str) -> None:
+        """The book of a token is LIVE here and does not continue what was told: a fresh one is
+        asked for."""
+        now = trio.current_time()
+        self._tell_shard(lambda shard: shard.distrust(token, now))
+
     def note_data(self, *, beyond_first_dump: bool) -> None:
         """Market data for a token of this feed arrived."""
         self.last_data_seconds = trio.current_time()

@@ -185,8 +185,11 @@ class Relay:
     def session_down(self, feed: Feed, reason: StaleReason) -> None:
         """A session of `feed` is over."""
         if feed in self.chunk_of(feed).carriers:
+            events: list[Event] = []
             for token in feed.tokens:
-                self._arbiters[token].session_down(feed, reason)
+                events += self._arbiters[token].session_down(feed, reason)
+            if events:
+                self._env.hub.publish(events)
 
     # --- time -----------------------------------------------------------------------------
 
@@ -199,12 +202,17 @@ class Relay:
     def on_time(self, now: float) -> None:
         """Act on every due time that has come."""
         events: list[Event] = []
+        distrusted: list[tuple[Feed, str]] = []
         for token, arbiter in list(self._catching_up.items()):
+            if arbiter.wants_fresh():
+                distrusted.append((arbiter.leader, token))
             events += arbiter.on_time(now)
             if arbiter.kept is None and not arbiter.is_held:
                 del self._catching_up[token]
         if events:
             self._env.hub.publish(events)
+        for feed, token in distrusted:
+            feed.distrust(token)
         for chunk in self.chunks:
             if chunk.left_seconds + IN_FLIGHT_SECONDS <= now:
                 self._part(chunk, now)

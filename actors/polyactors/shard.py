@@ -108,6 +108,12 @@ class BookShard:
             if self._feed.trust[state.token].state is not TrustState.EMPTY:
                 self._journal.trust(state, TrustState.STALE, now, StaleReason.ACTOR_RESTARTED)
 
+    def distrust(self, token: str, now: float) -> None:
+        """Another feed has told more of a LIVE book than this one shows."""
+        state = self.books[token]
+        if self._feed.trust[token].state is TrustState.LIVE:
+            self._resync(state, StaleReason.UNSUBSCRIBED, now, is_told=True)
+
     def apply(self, batch: Parsed, now: float, *, is_behind: bool = False) -> None:
         """Apply the events of one batch. `is_behind`: one update per token and batch."""
         if batch.epoch != self._feed.epoch:

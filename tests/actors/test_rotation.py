@@ -543,7 +543,7 @@ def test_rotations_do_not_grow_memory() -> None:
         tracemalloc.start()
         await rotations(world, 2)
         before = snapshot()
-        await rotations(world, 20)
+        await rotations(world, 40)
         for found in snapshot().compare_to(before, "lineno"):
             grown[str(found.traceback)] = found.size_diff
         return world
@@ -555,10 +555,10 @@ def test_rotations_do_not_grow_memory() -> None:
         )  # fmt: skip
     finally:
         tracemalloc.stop()
-    assert world.service.statistics.rotations >= 32
+    assert world.service.statistics.rotations >= 52
     assert sum(grown.values()) < GROWTH_BYTES_MAX, sorted(grown.items(), key=lambda i: -i[1])[:20]
 
 
-GROWTH_BYTES_MAX = 30_000
+GROWTH_BYTES_MAX = 45_000
 """Of all our own structures together, whose size goes up and down with the books. Twenty
-shards that were kept after their rotation showed more than 60 kB."""
+shards that were kept after their rotation showed more than 60 kB, and these are forty."""
