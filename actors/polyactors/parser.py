@@ -4,6 +4,7 @@ It also answers for what the frames say about the session itself: PONG goes to t
 market data moves the feed's data clock, and too many unreadable frames end the session.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable
 
 from attrs import frozen
@@ -53,7 +54,7 @@ WIRE_NAMES: dict[type, str] = {
     NewMarket: "new_market",
     MarketResolved: "market_resolved",
 }
-GLOBAL_EVENTS = (NewMarket, MarketResolved)
+GLOBAL_EVENTS = {NewMarket, MarketResolved}
 """They come to every connection whatever it subscribed: no sign that its books are served."""
 
 
@@ -132,15 +133,14 @@ def parse_frames(
     events: list[MarketEvent | Missed] = []
     unreadable: list[tuple[int, Unreadable]] = []
     pongs = 0
-    is_data = is_beyond_dump = False
+    receive_known = codec.receive_known
     for index, frame in enumerate(frames):
+        known = receive_known(frame)
+        if known is not None:
+            events += known
+            continue
         decoded = codec.receive_frame(frame)
-        for event in decoded.events:
-            statistics.events[WIRE_NAMES[type(event)]] += 1
-            if not isinstance(event, GLOBAL_EVENTS):
-                is_data = True
-                is_beyond_dump = is_beyond_dump or not isinstance(event, BookSnapshot)
-        events.extend(decoded.events)
+        events += decoded.events
         if decoded.control is ControlText.PONG:
             pongs += 1
         elif decoded.control is ControlText.INVALID_OPERATION:
@@ -148,8 +148,13 @@ def parse_frames(
         note_unknown(decoded, statistics)
         if decoded.unreadable:
             unreadable.append((index, decoded.unreadable[0]))
-            events.extend(_lose(decoded.unreadable, statistics))
-    return ParsedFrames(events, pongs, unreadable, is_data, is_beyond_dump)
+            events += _lose(decoded.unreadable, statistics)
+    counts = Counter[type](map(type, events))
+    del counts[Missed]
+    for kind, count in counts.items():
+        statistics.events[WIRE_NAMES[kind]] += count
+    data = counts.keys() - GLOBAL_EVENTS
+    return ParsedFrames(events, pongs, unreadable, bool(data), bool(data - {BookSnapshot}))
 
 
 def note_unknown(decoded: Decoded | UserDecoded, statistics: Statistics) -> None:

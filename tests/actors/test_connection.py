@@ -936,7 +936,7 @@ async def test_a_feed_that_gives_up_is_stale_and_tried_again_ever_more_rarely(
     play: Play, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = False
-    crash(monkeypatch, MarketCodec, "receive_frame", lambda frame: broken)
+    crash(monkeypatch, MarketCodec, "receive_known", lambda frame: broken)
     gave_up = (TrustState.STALE, StaleReason.FEED_GAVE_UP)
     async with play(serve()) as run:
         await run.all_live()
@@ -960,7 +960,7 @@ async def test_a_feed_that_gives_up_is_stale_and_tried_again_ever_more_rarely(
 async def test_one_feed_that_gives_up_does_not_touch_the_others(
     play: Play, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    crash(monkeypatch, MarketCodec, "receive_frame", lambda frame: NO in str(frame))
+    crash(monkeypatch, MarketCodec, "receive_known", lambda frame: NO in str(frame))
     async with play(serve(), tokens_per_connection=1) as run:
         await trio.sleep(300)
         assert run.path_of(YES) == LIVE

@@ -298,7 +298,7 @@ async def test_frames_of_a_dead_session_are_dropped_and_counted(
 @pytest.fixture
 def break_codec(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """Make the codec raise for the next frame."""
-    return crash_once(monkeypatch, MarketCodec, "receive_frame")
+    return crash_once(monkeypatch, MarketCodec, "receive_known")
 
 
 async def test_a_parser_crash_leaves_the_socket_alone_and_says_gap_for_all_tokens_first(

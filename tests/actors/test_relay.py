@@ -9,6 +9,7 @@ import trio.testing
 from attrs import define, evolve, field
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from polyactors.arbiter import CATCH_UP_SECONDS, COVERED_SECONDS
 from polyactors.book.numbers import Side, parse_units, to_decimal
@@ -761,8 +762,8 @@ def test_a_leader_that_is_proven_wrong_is_corrected_at_once() -> None:
         at = second.queue[0][1]
         assert isinstance(at, PriceChange)
         (said,) = at.changes  # the first gets another price instead
-        wrong = evolve(said, size=parse_units("9"), best_bid=parse_units("0.5"))
-        first.queue.append((trio.current_time(), evolve(at, changes=(wrong,))))
+        wrong = replace(said, size=parse_units("9"), best_bid=parse_units("0.5"))
+        first.queue.append((trio.current_time(), replace(at, changes=(wrong,))))
         bench.deliver(first)
         assert bench.steps_seen()[0] == 8
         bench.events()
@@ -908,7 +909,7 @@ def test_without_hashes_only_the_leader_is_heard() -> None:
         if isinstance(event, BookSnapshot):
             return evolve(event, hash="")
         if isinstance(event, PriceChange):
-            return evolve(event, changes=tuple(evolve(c, hash="") for c in event.changes))
+            return replace(event, changes=tuple(replace(c, hash="") for c in event.changes))
         return event
 
     def test() -> None:

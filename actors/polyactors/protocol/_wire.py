@@ -12,8 +12,10 @@ Facts are from recorded frames; where the exchange's documents differ, they say 
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import msgspec
 from cattrs import Converter
 from cattrs.gen import make_dict_structure_fn, override
+from msgspec import Struct
 
 from polyactors.protocol import _readers as read
 from polyactors.protocol._json import Wire, WireError, is_array, is_object
@@ -261,6 +263,9 @@ def make_converter(wire_names: Mapping[type, Mapping[str, tuple[str, Reader]]]) 
     """
     made = Converter(detailed_validation=False)
     for message, fields in wire_names.items():
+        if issubclass(message, Struct):
+            made.register_structure_hook(message, _struct_hook(message, fields))
+            continue
         overrides: dict[str, Any] = {
             ours: override(rename=name, struct_hook=reader)
             for ours, (name, reader) in fields.items()
@@ -268,6 +273,24 @@ def make_converter(wire_names: Mapping[type, Mapping[str, tuple[str, Reader]]]) 
         hook = make_dict_structure_fn(cast("type[Any]", message), made, **overrides)
         made.register_structure_hook(message, hook)
     return made
+
+
+def _struct_hook(
+    message: type[Struct], fields: Mapping[str, tuple[str, Reader]]
+) -> Callable[[Wire, object], Struct]:
+    """What `make_dict_structure_fn` does for attrs classes: what has a default may be missing."""
+    required = frozenset(field.name for field in msgspec.structs.fields(message) if field.required)
+
+    def structure(wire: Wire, _: object) -> Struct:
+        return message(
+            **{
+                ours: reader(wire[name], None)
+                for ours, (name, reader) in fields.items()
+                if ours in required or name in wire
+            }
+        )
+
+    return structure
 
 
 converter = make_converter(WIRE_NAMES)

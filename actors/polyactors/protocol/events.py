@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import Enum
 
 from attrs import frozen
+from msgspec import Struct
 
 from polyactors.book.numbers import Side
 
@@ -46,8 +47,7 @@ class BookSnapshot:
     """REST only."""
 
 
-@frozen
-class LevelChange:
+class LevelChange(Struct, frozen=True, gc=False):
     """One entry of a `price_change`: the new aggregate size of one level."""
 
     token: str
@@ -64,8 +64,7 @@ class LevelChange:
     """Best ask after the step, in units; PRICE_ONE for an empty side; None when not stated."""
 
 
-@frozen
-class PriceChange:
+class PriceChange(Struct, frozen=True, gc=False):
     """Wire event `price_change`, of any era: the entries in the order of the wire."""
 
     market: str
@@ -73,8 +72,7 @@ class PriceChange:
     changes: tuple[LevelChange, ...] = ()
 
 
-@frozen
-class LastTradePrice:
+class LastTradePrice(Struct, frozen=True, gc=False):
     """Wire event `last_trade_price`: a trade was printed. It does not change the book."""
 
     token: str
@@ -100,8 +98,7 @@ class TickSizeChange:
     timestamp_ms: int = 0
 
 
-@frozen
-class BestBidAsk:
+class BestBidAsk(Struct, frozen=True, gc=False):
     """Wire event `best_bid_ask` (custom feature): final state of a step, sent before it."""
 
     token: str
