@@ -113,6 +113,6 @@ class RestComparison:
                 questions.append(AuditAgain(self._feed_id, token))
                 continue
             del self._suspicions[token]
-            if suspicion.rest_hash not in (state.group.hash, *state.recent_hashes):
+            if suspicion.rest_hash not in (state.group.hash, *state.group.past_hashes):
                 doubtful.append(state)
         return questions, doubtful

@@ -20,8 +20,9 @@ from polyactors.token_book import TokenBook
 class Journal:
     """Turns what happens to the books of one feed into events of the stream.
 
-    Updates may be held back to the end of a batch (`is_behind`); everything else stands where
-    it happened, and a change of trust always before any later update of its token.
+    Updates gather until they are published, so that only the last one of each token is left;
+    everything else stands where it happened, and a change of trust always before any later
+    update of its token.
     """
 
     def __init__(self, feed: Feed) -> None:
@@ -29,7 +30,7 @@ class Journal:
         self._statistics = feed.env.statistics
         self._clock_ns = feed.env.clock_ns
         self._events: list[Event] = []
-        self._held_back: dict[str, TokenBook] = {}
+        self._updated: dict[str, TokenBook] = {}
 
     def take(self) -> list[Event]:
         """All events since the last call."""
@@ -60,7 +61,7 @@ class Journal:
                 hash=group.hash,
                 timestamp_ms=group.timestamp_ms,
             )
-        self._held_back.pop(state.token, None)
+        self._updated.pop(state.token, None)
         trust = self._feed.trust[state.token]
         if self._feed.relay is None:
             market = state.market or None
@@ -68,19 +69,17 @@ class Journal:
         else:
             self._events += self._feed.relay.trust_changed(self._feed, state, now)
 
-    def update(self, state: TokenBook, cause: Cause, *, is_behind: bool = False) -> None:
-        """The book of a LIVE token changed; `is_behind` holds it back to the batch's end."""
+    def update(self, state: TokenBook, cause: Cause) -> None:
+        """The book of a LIVE token changed."""
         state.last_cause = cause
-        if is_behind:
-            self._held_back[state.token] = state
-        else:
-            self._publish_update(state)
+        self._updated[state.token] = state
 
-    def end_batch(self) -> None:
-        """Publish what was held back, one update per token."""
-        for state in self._held_back.values():
-            self._publish_update(state)
-        self._held_back.clear()
+    def publish_updates(self) -> None:
+        """Publish the books that changed since the last call, one update per token."""
+        if self._updated:
+            for state in self._updated.values():
+                self._publish_update(state)
+            self._updated.clear()
 
     def gap(self, token: str | None, reason: StaleReason) -> None:
         """Something was missed here; None for every token of the feed."""

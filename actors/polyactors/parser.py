@@ -5,7 +5,7 @@ market data moves the feed's data clock, and too many unreadable frames end the 
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
@@ -127,19 +127,19 @@ class ParsedFrames:
 
 
 def parse_frames(
-    codec: MarketCodec, frames: Iterable[str | bytes], statistics: Statistics
+    codec: MarketCodec, frames: Sequence[str | bytes], statistics: Statistics
 ) -> ParsedFrames:
     """Decode frames in order, count everything, and put a Missed where something was lost."""
     events: list[MarketEvent | Missed] = []
     unreadable: list[tuple[int, Unreadable]] = []
     pongs = 0
-    receive_known = codec.receive_known
-    for index, frame in enumerate(frames):
-        known = receive_known(frame)
-        if known is not None:
-            events += known
-            continue
-        decoded = codec.receive_frame(frame)
+    index = 0
+    while index < len(frames):
+        known, index = codec.receive_known(frames, index)
+        events += known
+        if index == len(frames):
+            break
+        decoded = codec.receive_frame(frames[index])
         events += decoded.events
         if decoded.control is ControlText.PONG:
             pongs += 1
@@ -149,6 +149,7 @@ def parse_frames(
         if decoded.unreadable:
             unreadable.append((index, decoded.unreadable[0]))
             events += _lose(decoded.unreadable, statistics)
+        index += 1
     counts = Counter[type](map(type, events))
     del counts[Missed]
     for kind, count in counts.items():

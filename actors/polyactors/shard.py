@@ -12,6 +12,7 @@ from math import inf
 
 from polyactors.book.groups import QUIET_SECONDS
 from polyactors.book.numbers import to_decimal
+from polyactors.book.splice import RestSplice
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.book.verify import Verdict
 from polyactors.checks import HashChecks
@@ -33,6 +34,8 @@ from polyactors.token_book import Step, TokenBook
 SPLICE_SECONDS_MAX = 10.0
 """How long after a REST book the stream may bring changes that are said to be in it already.
 Timestamps or hashes that say so for ever would keep the book from every change."""
+
+_LIVE = TrustState.LIVE  # before Python 3.12 the attribute of an Enum costs as much as a call
 
 Send = Callable[[Request], None]
 """Passes a request on; never waits, never raises."""
@@ -65,7 +68,8 @@ class BookShard:
             for token in feed.tokens
         }
         self._open_groups: dict[str, TokenBook] = {}
-        """Tokens with an open hash group, the longest quiet first."""
+        """Tokens with an open hash group, the longest quiet first; also some whose group has
+        ended since."""
         self._journal = Journal(feed)
         self._recovery = Recovery(feed, self._journal)
         self._checks = HashChecks(feed, every_group=hash_every_group)
@@ -115,28 +119,28 @@ class BookShard:
             self._resync(state, StaleReason.UNSUBSCRIBED, now, is_told=True)
 
     def apply(self, batch: Parsed, now: float, *, is_behind: bool = False) -> None:
-        """Apply the events of one batch. `is_behind`: one update per token and batch."""
+        """Apply the events of one batch. `is_behind`: updates are held back until `flush`, where
+        only the last one of each token is left."""
         if batch.epoch != self._feed.epoch:
             self._statistics.stale_batches += 1
             return
-        now_ms = batch.received_at_ns // 1_000_000
+        stamps_ms: list[int] = []
         for event in batch.events:
-            kind = type(event)
-            if kind is PriceChange:
-                assert isinstance(event, PriceChange)
-                self._statistics.note_lag(now_ms - event.timestamp_ms)
-                self._price_change(event, now, is_behind)
-            elif kind is BookSnapshot:
-                assert isinstance(event, BookSnapshot)
-                self._snapshot(event, now, is_behind)
+            if isinstance(event, PriceChange):
+                stamps_ms.append(event.timestamp_ms)
+                self._price_change(event, now)
+            elif isinstance(event, BookSnapshot):
+                self._snapshot(event, now)
             elif isinstance(event, LastTradePrice):
-                self._statistics.note_lag(now_ms - event.timestamp_ms)
+                stamps_ms.append(event.timestamp_ms)
                 self._trade(event)
             elif isinstance(event, TickSizeChange):
                 self._tick_size_change(event)
             elif isinstance(event, Missed):
                 self._missed(event, now)
-        self._journal.end_batch()
+            if not is_behind:
+                self._journal.publish_updates()
+        self._statistics.note_lags(stamps_ms, batch.received_at_ns // 1_000_000)
 
     def rest_book(self, answer: RestBook, now: float) -> None:
         """REST answered for a token whose book it was asked for."""
@@ -198,10 +202,10 @@ class BookShard:
                 self._release(state, now)
             else:
                 self._recovery.go_on(state, now)
-        for state in list(self._open_groups.values()):
-            if state.group.last_entry_seconds + self._quiet_seconds > now:
+        while (first := self._longest_quiet()) is not None:
+            if first.group.last_entry_seconds + self._quiet_seconds > now:
                 break
-            self._settle(state, now)
+            self._settle(first, now)
         questions, doubtful = self._comparison.on_time(now)
         self._recovery.requests += questions
         for state in doubtful:
@@ -216,18 +220,19 @@ class BookShard:
         due = min(
             self._recovery.next_due(), self._comparison.next_due(), self._checks.next_due(now)
         )
-        first = next(iter(self._open_groups.values()), None)
+        first = self._longest_quiet()
         if first is not None:
             due = min(due, first.group.last_entry_seconds + self._quiet_seconds)
         return due
 
     def close_groups(self, now: float) -> None:
         """The stream has ended: judge what is open."""
-        for state in list(self._open_groups.values()):
-            self._settle(state, now)
+        while (first := self._longest_quiet()) is not None:
+            self._settle(first, now)
 
     def flush(self) -> None:
         """Hand out the events and requests that have gathered, in order."""
+        self._journal.publish_updates()
         events = self._journal.take()
         if events:
             self._env.hub.publish(events)
@@ -238,52 +243,68 @@ class BookShard:
 
     # --- the stream -----------------------------------------------------------------------
 
-    def _price_change(self, event: PriceChange, now: float, is_behind: bool) -> None:
-        touched: dict[str, TokenBook] = {}
+    def _price_change(self, event: PriceChange, now: float) -> None:
+        books, trust, timestamp_ms = self.books, self._feed.trust, event.timestamp_ms
         for change in event.changes:
-            state = self._book_of(change.token, event.market, now)
-            if state is None:
+            token = change.token
+            state = books.get(token)
+            if state is None and (state := self._new_book(token, event.market, now)) is None:
                 continue
             state.changes += 1
+            if not state.market:
+                self._learn_market(state, event.market)
             if state.splice is not None:
-                if state.splice.held:
-                    touched[state.token] = state  # held changes settle now, one way or another
-                for timestamp_ms, ready in state.splice.accept(event.timestamp_ms, change):
-                    self._apply_change(state, ready, timestamp_ms, now)
-                    touched[state.token] = state
-                self._watch_splice(state, now)
-            elif self._feed.trust[state.token].state is TrustState.LIVE:
-                self._apply_change(state, change, event.timestamp_ms, now)
-                touched[state.token] = state
+                self._spliced_change(state, state.splice, change, timestamp_ms, now)
+            elif trust[token].state is _LIVE:
+                self._apply_change(state, change, timestamp_ms, now)
             else:
                 if state.step is Step.IDLE:  # REST does not know the token, yet here it is
                     self._recovery.wait(state, Step.BACKING_OFF, now + UNKNOWN_RETRY_SECONDS)
-                state.buffer.add(event.timestamp_ms, change)
-            if not state.market:
-                self._learn_market(state, event.market)
-        for state in touched.values():
-            if self._feed.trust[state.token].state is TrustState.LIVE:
-                self._journal.update(state, "delta", is_behind=is_behind)
+                state.buffer.add(timestamp_ms, change)
+
+    def _spliced_change(
+        self,
+        state: TokenBook,
+        splice: RestSplice[LevelChange],
+        change: LevelChange,
+        timestamp_ms: int,
+        now: float,
+    ) -> None:
+        if splice.held:
+            self._journal.update(state, "delta")  # they settle now, one way or another
+        self._apply_ready(state, splice.accept(timestamp_ms, change), now)
+        self._watch_splice(state, now)
+
+    def _apply_ready(
+        self, state: TokenBook, ready: list[tuple[int, LevelChange]], now: float
+    ) -> None:
+        """Apply what a splice lets pass, as long as the book is not proven wrong by it."""
+        for timestamp_ms, change in ready:
+            if self._feed.trust[state.token].state is _LIVE:
+                self._apply_change(state, change, timestamp_ms, now)
+            else:
+                state.buffer.add(timestamp_ms, change)
 
     def _apply_change(
         self, state: TokenBook, change: LevelChange, timestamp_ms: int, now: float
     ) -> None:
-        group = state.group
-        if group.is_ended_by(change.hash) and not self._judge(state, now):
+        """Apply a change of a LIVE book, and publish it."""
+        token, group = change.token, state.group
+        is_in_place = group.is_open and group.last_entry_seconds == now
+        if group.is_open and change.hash != group.hash and not self._judge(state, now):
             # The book proved wrong at the end of the group before: this is not its successor.
-            state.buffer.add(timestamp_ms, change)
-            return
-        if self._feed.trust[state.token].state is not TrustState.LIVE:
             state.buffer.add(timestamp_ms, change)
             return
         # In this order: should the second fail, the book is not settled.
         group.observe(change.hash, change.best_bid, change.best_ask, timestamp_ms, now)
         state.book.set_level(change.side, change.price, change.size)
-        self._open_groups.pop(state.token, None)
-        self._open_groups[state.token] = state
+        if not is_in_place:
+            self._open_groups.pop(token, None)
+            self._open_groups[token] = state
+        self._journal.update(state, "delta")
 
-    def _snapshot(self, event: BookSnapshot, now: float, is_behind: bool) -> None:
-        state = self._book_of(event.token, event.market, now)
+    def _snapshot(self, event: BookSnapshot, now: float) -> None:
+        state = self.books.get(event.token) or self._new_book(event.token, event.market, now)
         if state is None:
             return
         self._learn_market(state, event.market)
@@ -315,11 +336,10 @@ class BookShard:
                 self._recovery.replace(state, wrong, now)
         if is_ours and not self._hash_every_group:
             state.group.adopt(event.hash, event.timestamp_ms)
-            state.recent_hashes.append(event.hash)
             self._checks.unsolicited(state)
         elif not self._adopt(state, event, "snapshot", now):
             return
-        self._journal.update(state, "snapshot", is_behind=is_behind)
+        self._journal.update(state, "snapshot")
 
     def _compare(
         self, state: TokenBook, event: BookSnapshot, now: float, *, is_solicited: bool
@@ -344,7 +364,6 @@ class BookShard:
         """Replace the book by a whole one. It is LIVE from here on, unless its hash is wrong."""
         self._learn_market(state, snapshot.market)
         state.replace(snapshot)
-        self._open_groups.pop(state.token, None)
         self._comparison.forget(state.token)
         state.inputs.learn(snapshot.tick_size, snapshot.min_order_size, snapshot.neg_risk)
         self._checks.learn_price(state.market, snapshot.last_trade_price)
@@ -398,15 +417,14 @@ class BookShard:
             if state is not None:
                 self._resync(state, missed.reason, now, is_told=True)
 
-    def _book_of(self, token: str, market: str, now: float) -> TokenBook | None:
-        """The token's book; None for one that is not followed. A replay follows them all."""
-        state = self.books.get(token)
-        if state is None and self._adopt_any_token:
-            self._feed.follow(token)
-            state = self.books[token] = TokenBook(token, market)
-            self._journal.trust(state, TrustState.SYNCING, now)
-        elif state is None:
+    def _new_book(self, token: str, market: str, now: float) -> TokenBook | None:
+        """The book of a token that has none: a replay follows them all, and None else."""
+        if not self._adopt_any_token:
             self._statistics.foreign_events += 1
+            return None
+        self._feed.follow(token)
+        state = self.books[token] = TokenBook(token, market)
+        self._journal.trust(state, TrustState.SYNCING, now)
         return state
 
     def _learn_market(self, state: TokenBook, market: str) -> None:
@@ -415,6 +433,18 @@ class BookShard:
             state.market = self._feed.markets[state.token] = market
 
     # --- hash groups ----------------------------------------------------------------------
+
+    def _longest_quiet(self) -> TokenBook | None:
+        """The token whose open group has heard nothing for longest; None when none is open."""
+        for state in self._open_groups.values():
+            if state.group.is_open:
+                break
+        else:
+            self._open_groups.clear()
+            return None
+        while next(iter(self._open_groups.values())) is not state:
+            del self._open_groups[next(iter(self._open_groups))]
+        return state
 
     def _judge(self, state: TokenBook, now: float) -> bool:
         """Close the open group; a book that fails goes STALE. Returns whether it passed."""
@@ -425,20 +455,18 @@ class BookShard:
 
     def _end_group(self, state: TokenBook, now: float) -> StaleReason | None:
         """End the open group and count its checks; returns what proved wrong."""
-        self._open_groups.pop(state.token, None)
-        closed = state.group.close(state.book)
-        state.recent_hashes.append(closed.hash)
+        wrong = state.group.close(state.book)
         verdict = self._checks.closed(state, now)
-        statistics = self._statistics
-        if not closed.is_repeat:
-            statistics.groups += 1
-            statistics.groups_top_ok += closed.top_ok is not False
-        if closed.top_ok is False:
-            return StaleReason.TOP_MISMATCH
-        if closed.crossed:
-            return StaleReason.CROSSED
+        if not state.group.is_repeat:
+            self._statistics.groups += 1
+        if wrong is not None:
+            is_top = wrong is StaleReason.TOP_MISMATCH and not state.group.is_repeat
+            self._statistics.groups_top_wrong += is_top
+            return wrong
         state.top_right_since_seconds = now
-        return StaleReason.HASH_MISMATCH if verdict is Verdict.WRONG else None
+        if verdict is not None and verdict is Verdict.WRONG:
+            return StaleReason.HASH_MISMATCH
+        return None
 
     def _settle(self, state: TokenBook, now: float) -> None:
         """The group has been quiet: it is complete, and readers hear that the book settled."""
@@ -472,8 +500,7 @@ class BookShard:
         splice, ready = spliced
         if not self._adopt(state, snapshot, "rest", now):
             return True  # its hash is wrong, and the next step is under way
-        for timestamp_ms, change in ready:
-            self._apply_change(state, change, timestamp_ms, now)
+        self._apply_ready(state, ready, now)
         if self._feed.trust[state.token].state is TrustState.LIVE:
             state.splice, state.spliced_seconds = splice, now
             self._watch_splice(state, now)
@@ -499,8 +526,7 @@ class BookShard:
         """The stream was quiet: what a splice has held back comes after the REST book."""
         if state.splice is None:
             return
-        for timestamp_ms, change in state.splice.release():
-            self._apply_change(state, change, timestamp_ms, now)
+        self._apply_ready(state, state.splice.release(), now)
         self._watch_splice(state, now)
         if self._feed.trust[state.token].state is TrustState.LIVE:
             self._journal.update(state, "delta")

@@ -65,8 +65,8 @@ class Statistics:
     """Resyncs and fetches for a child that is gone for good; its return brings fresh books."""
     groups: int = 0
     """Hash groups that were closed and judged."""
-    groups_top_ok: int = 0
-    """Groups whose best prices were the stated ones, or that stated none."""
+    groups_top_wrong: int = 0
+    """Groups whose best prices were not the stated ones."""
     groups_hash_ok: int = 0
     groups_hash_unverifiable: int = 0
     """Groups whose turn at the hash had come, but whose hash hangs on what we do not know."""
@@ -113,9 +113,15 @@ class Statistics:
         """The first frame of the service has arrived."""
         self.first_frame_ns = time.monotonic_ns()
 
-    def note_lag(self, lag_ms: int) -> None:
-        """Count one event's own timestamp against our clock; a clock ahead of ours is 0."""
-        self.lags_ms[min(max(lag_ms, 0), LAG_MS_MAX)] += 1
+    @property
+    def groups_top_ok(self) -> int:
+        """Groups whose best prices were the stated ones, or that stated none."""
+        return self.groups - self.groups_top_wrong
+
+    def note_lags(self, stamps_ms: list[int], now_ms: int) -> None:
+        """Count events' own timestamps against our clock; a clock ahead of ours is 0."""
+        for stamp_ms, count in Counter(stamps_ms).items():
+            self.lags_ms[min(max(now_ms - stamp_ms, 0), LAG_MS_MAX)] += count
 
     def forget_actor(self, path: str) -> None:
         """An actor, and what was below it, is gone for good: its restarts are the next one's."""

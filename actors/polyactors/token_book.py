@@ -1,6 +1,5 @@
 """One token's book with everything that its trust hangs on: the shard's unit of state."""
 
-from collections import deque
 from enum import Enum
 from math import inf
 
@@ -14,8 +13,6 @@ from polyactors.protocol.events import BookSnapshot, LevelChange
 
 BUFFERED_DELTAS_MAX = 1024
 """Deltas of one token that are kept for a splice while its book is not LIVE."""
-RECENT_HASHES_MAX = 8
-"""Hashes of a token's last groups and books, by which an older book of REST is known again."""
 
 
 class Step(Enum):
@@ -36,7 +33,7 @@ class TokenBook:
     __slots__ = (
         "attempts", "book", "books_due", "buffer", "changes", "due_seconds",
         "dumps_state_tick_size", "generation", "group", "hash_is_due", "inputs", "is_whole",
-        "last_cause", "live_since_seconds", "market", "recent_hashes", "right_since_seconds",
+        "last_cause", "live_since_seconds", "market", "right_since_seconds",
         "said_when_unknown", "splice", "spliced_seconds", "step", "token",
         "top_right_since_seconds", "why", "wrong_books",
     )  # fmt: skip
@@ -74,7 +71,6 @@ class TokenBook:
         self.inputs = inputs or HashInputs()
         self.hash_is_due = False
         """The token's turn has come: its book is hashed at the end of the open group."""
-        self.recent_hashes: deque[str] = deque(maxlen=RECENT_HASHES_MAX)
         self.top_right_since_seconds = 0.0
         """When best bid and ask were last known to be right."""
         self.right_since_seconds = 0.0
@@ -106,7 +102,6 @@ class TokenBook:
             self.book = OrderBook(self.token, snapshot.market)
         self.book.replace(snapshot.bids, snapshot.asks)
         self.group.adopt(snapshot.hash, snapshot.timestamp_ms)
-        self.recent_hashes.append(snapshot.hash)
         self.generation += 1
         self.hash_is_due = False
         self.is_whole = True

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-import attrs
 import pytest
 from tests.simulation import many, stories
 
-from polyactors.book.groups import ClosedGroup, HashGroup
+from polyactors.book.groups import HashGroup
 from polyactors.book.orderbook import OrderBook
+from polyactors.book.trust import StaleReason
 from polyactors.checks import HashChecks
 from polyactors.comparison import RestComparison
 from polyactors.journal import Journal
@@ -96,8 +96,8 @@ def _agree(*_: object) -> bool:
 def no_judgement_of_groups(patch: pytest.MonkeyPatch) -> None:
     plain = HashGroup.close
 
-    def close(group: HashGroup, book: OrderBook) -> ClosedGroup:
-        return attrs.evolve(plain(group, book), top_ok=True, crossed=False)
+    def close(group: HashGroup, book: OrderBook) -> None:
+        plain(group, book)
 
     # A budget that suffices would find by the hash what the top does not say.
     patch.setattr(HashGroup, "close", close)
@@ -135,11 +135,11 @@ def an_update_swallowed(patch: pytest.MonkeyPatch) -> None:
 def false_alarms(patch: pytest.MonkeyPatch) -> None:
     plain, count = HashGroup.close, 0
 
-    def close(group: HashGroup, book: OrderBook) -> ClosedGroup:
+    def close(group: HashGroup, book: OrderBook) -> StaleReason | None:
         nonlocal count
         count += 1
-        closed = plain(group, book)
-        return closed if count % 20 else attrs.evolve(closed, top_ok=False)
+        wrong = plain(group, book)
+        return wrong if count % 20 else StaleReason.TOP_MISMATCH
 
     patch.setattr(HashGroup, "close", close)
 

@@ -1,7 +1,8 @@
 """One side of a book: price levels kept sorted, the best one at hand."""
 
+from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableSequence
 
 from polyactors.book.numbers import PRICE_ONE, Side
 
@@ -9,19 +10,20 @@ from polyactors.book.numbers import PRICE_ONE, Side
 class BookSide:
     """The levels of one side, as (price, size) in units; mutable, exact.
 
-    Prices live in a sorted list with their sizes alongside: a change costs one binary search,
-    the best level nothing, and an order of levels is never rebuilt. Prices of asks are kept
-    negated, so that on both sides the best level is the last and the wire's order (worst
-    first) is the order in memory.
+    Prices are sorted in a list with their sizes alongside, ascending on both sides: a change
+    costs one binary search, the best level nothing, and an order of levels is never rebuilt.
+    A level takes 16 bytes, as prices are few and the codec hands out the same integers again,
+    and sizes are integers of 64 bits. A side with a greater size (9.2 billion shares) keeps its
+    sizes in a list.
     """
 
-    __slots__ = ("_keys", "_sign", "_sizes", "side")
+    __slots__ = ("_sizes", "prices", "side")
 
     def __init__(self, side: Side, levels: Iterable[tuple[int, int]] = ()) -> None:
         self.side = side
-        self._sign = 1 if side is Side.BID else -1
-        self._keys: list[int] = []
-        self._sizes: list[int] = []
+        self.prices: list[int] = []
+        """Ascending; to be read, not changed."""
+        self._sizes: MutableSequence[int] = array("q")
         self.replace(levels)
 
     def replace(self, levels: Iterable[tuple[int, int]]) -> None:
@@ -29,51 +31,59 @@ class BookSide:
 
         Zero sizes are no levels. When a price stands there twice, its last size counts.
         """
-        sign = self._sign
-        sizes = {price * sign: size for price, size in levels}
+        sizes = dict(levels)
         assert min(sizes.values(), default=0) >= 0, "a size is never negative"
-        self._keys = sorted(key for key, size in sizes.items() if size)
-        self._sizes = [sizes[key] for key in self._keys]
+        self.prices = sorted([price for price, size in sizes.items() if size])
+        self._sizes = _compact([sizes[price] for price in self.prices])
 
     def set(self, price: int, size: int) -> None:
         """Give the level at `price` the absolute `size`; 0 removes it, also when absent."""
         assert size >= 0, "a size is never negative"
-        key = price * self._sign
-        keys = self._keys
-        index = bisect_left(keys, key)
-        if index < len(keys) and keys[index] == key:
-            if size:
+        prices = self.prices
+        index = bisect_left(prices, price)
+        is_there = index < len(prices) and prices[index] == price
+        if not size:
+            if is_there:
+                del prices[index]
+                del self._sizes[index]
+            return
+        try:
+            if is_there:
                 self._sizes[index] = size
             else:
-                del keys[index]
-                del self._sizes[index]
-        elif size:
-            keys.insert(index, key)
-            self._sizes.insert(index, size)
+                self._sizes.insert(index, size)
+        except OverflowError:
+            self._sizes = list(self._sizes)
+            self.set(price, size)
+            return
+        if not is_there:
+            prices.insert(index, price)
 
     @property
     def best(self) -> int | None:
         """The best price: the highest bid, the lowest ask; None when the side is empty."""
-        return self._keys[-1] * self._sign if self._keys else None
+        if not self.prices:
+            return None
+        return self.prices[-1 if self.side is Side.BID else 0]
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.prices)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         """Yield (price, size), best first."""
-        sign = self._sign
-        for key, size in zip(reversed(self._keys), reversed(self._sizes), strict=True):
-            yield key * sign, size
+        if self.side is Side.ASK:
+            return zip(self.prices, self._sizes, strict=True)
+        return zip(reversed(self.prices), reversed(self._sizes), strict=True)
 
     def wire_levels(self) -> list[tuple[int, int]]:
         """Return (price, size) in the order of the wire: best last."""
-        sign = self._sign
-        return [(key * sign, size) for key, size in zip(self._keys, self._sizes, strict=True)]
+        levels = list(zip(self.prices, self._sizes, strict=True))
+        return levels if self.side is Side.BID else levels[::-1]
 
     def size_between(self, low: int, high: int) -> int:
         """The sum of the sizes at prices from `low` to `high`, both included."""
-        first, last = (low, high) if self._sign > 0 else (-high, -low)
-        return sum(self._sizes[bisect_left(self._keys, first) : bisect_right(self._keys, last)])
+        prices = self.prices
+        return sum(self._sizes[bisect_left(prices, low) : bisect_right(prices, high)])
 
     def cost_of(self, size: int) -> int | None:
         """The sum of price times size of taking `size` best first; None when it holds less.
@@ -92,22 +102,28 @@ class BookSide:
     def mirrored(self) -> "BookSide":
         """The other side of the complement token: price p becomes 1 - p, the size stays."""
         mirror = BookSide(self.side.opposite)
-        shift = -self._sign * PRICE_ONE
-        mirror._keys = [key + shift for key in self._keys]
-        mirror._sizes = self._sizes.copy()
+        mirror.prices = [PRICE_ONE - price for price in reversed(self.prices)]
+        mirror._sizes = self._sizes[::-1]
         return mirror
 
     def copy(self) -> "BookSide":
         """An independent side with the same levels."""
         twin = BookSide(self.side)
-        twin._keys = self._keys.copy()
-        twin._sizes = self._sizes.copy()
+        twin.prices = self.prices.copy()
+        twin._sizes = self._sizes[:]
         return twin
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, BookSide):
             return NotImplemented
-        return (self.side, self._keys, self._sizes) == (other.side, other._keys, other._sizes)
+        return self.side is other.side and self.wire_levels() == other.wire_levels()
 
     def __repr__(self) -> str:
         return f"BookSide({self.side!r}, {self.wire_levels()!r})"
+
+
+def _compact(sizes: list[int]) -> MutableSequence[int]:
+    try:
+        return array("q", sizes)
+    except OverflowError:
+        return sizes

@@ -13,10 +13,12 @@ from typing import Self
 from attrs import frozen
 
 from polyactors.book.levels import BookSide
-from polyactors.book.numbers import UNITS_PER_ONE, Side, to_decimal, to_text, to_units
+from polyactors.book.numbers import PRICE_ONE, UNITS_PER_ONE, Side, to_decimal, to_text, to_units
 
 _DIVISION = Context(prec=28, rounding=ROUND_HALF_EVEN)
 """Where a quotient has to be rounded it is so for every caller, whatever their own context."""
+_BID, _ASK = Side.BID, Side.ASK
+"""Before Python 3.12 the attribute of an Enum costs as much as a call."""
 
 
 @frozen
@@ -107,6 +109,13 @@ class _Book:
         """Whether best bid >= best ask (locked counts): normal only inside an engine step."""
         bid, ask = self.best_bid_units, self.best_ask_units
         return bid is not None and ask is not None and bid >= ask
+
+    @property
+    def stated_top_units(self) -> tuple[int, int]:
+        """Best bid and best ask as the wire states them, where an empty side has the worst
+        price there can be: 0 or PRICE_ONE. What is not crossed has the bid below the ask."""
+        bids, asks = self._bids.prices, self._asks.prices
+        return bids[-1] if bids else 0, asks[0] if asks else PRICE_ONE
 
     @property
     def bids(self) -> tuple[Level, ...]:
@@ -240,7 +249,12 @@ class OrderBook(_Book):
         Size 0 removes the level. Removing an absent one, and setting a size that is there
         already, are normal on the wire and change nothing.
         """
-        self._side(side).set(price, size)
+        if side is _BID:
+            self._bids.set(price, size)
+        elif side is _ASK:
+            self._asks.set(price, size)
+        else:
+            raise TypeError(f"expected Side.BID or Side.ASK, not {side!r}")
 
     def view(self) -> BookView:
         """A frozen copy of this moment."""

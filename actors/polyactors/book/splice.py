@@ -17,7 +17,6 @@ once the stream has passed the step; a change dropped too many is never put righ
 rules leave a doubt, the answer is to apply, or to refuse the book.
 """
 
-from collections import deque
 from typing import Generic, Protocol, TypeVar
 
 
@@ -102,7 +101,7 @@ class DeltaBuffer(Generic[ChangeT]):
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._entries: deque[tuple[int, ChangeT]] = deque()
+        self._entries: list[tuple[int, ChangeT]] = []
         self._passed_ms = -1
         self._passed_hash = ""
 
@@ -113,7 +112,7 @@ class DeltaBuffer(Generic[ChangeT]):
         """Append the stream's next change; over the limit, the oldest is dropped."""
         self._entries.append((timestamp_ms, change))
         if len(self._entries) > self._limit:
-            oldest_ms, oldest = self._entries.popleft()
+            oldest_ms, oldest = self._entries.pop(0)
             self.pass_by(oldest_ms, oldest.hash)
 
     def pass_by(self, timestamp_ms: int, hash: str) -> None:  # noqa: A002

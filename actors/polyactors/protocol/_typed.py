@@ -8,7 +8,7 @@ one, another era, a number that is no text), and whatever the readers refuse, is
 a property test holds one against the other.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
 import msgspec
@@ -209,17 +209,27 @@ def _levels(levels: list[_Level]) -> list[tuple[int, int]]:
     return [level for level in sizes.items() if level[1]]
 
 
-def read_known(frame: str) -> list[MarketEvent] | None:
-    """The events of a frame in which everything is known and well; None for any other."""
-    try:
-        # A name that is there twice would go unnoticed, but for its colon.
-        if frame[:1] != "[":
-            element = _decode_one(frame)
-            return [element.read()] if frame.count(":") == element.names() else None
-        elements = _decode_array(frame)
-        names = sum([element.names() for element in elements])
-        if len(elements) > ELEMENTS_MAX or frame.count(":") != names:
-            return None
-        return [element.read() for element in elements]
-    except ValueError:  # msgspec's too
-        return None
+def read_known(frames: Sequence[str | bytes], begin: int) -> tuple[list[MarketEvent], int]:
+    """The events of the frames from the one at `begin` on, up to the first in which not everything
+    is known and well, and that one's index."""
+    events: list[MarketEvent] = []
+    for index in range(begin, len(frames)):
+        frame = frames[index]
+        if type(frame) is not str:
+            return events, index
+        try:
+            # A name that is there twice would go unnoticed, but for its colon.
+            if frame[:1] != "[":
+                element = _decode_one(frame)
+                if frame.count(":") != element.names():
+                    return events, index
+                events.append(element.read())
+            else:
+                elements = _decode_array(frame)
+                names = sum([element.names() for element in elements])
+                if len(elements) > ELEMENTS_MAX or frame.count(":") != names:
+                    return events, index
+                events += [element.read() for element in elements]
+        except ValueError:  # msgspec's too
+            return events, index
+    return events, len(frames)

@@ -5,7 +5,7 @@ an event, as a counted unknown event, or as an `Unreadable`; one bad element nev
 another one with it, and one bad entry of a `price_change` never takes the other entries.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from polyactors.protocol._elements import (
@@ -51,11 +51,16 @@ _HOOKS: dict[str, tuple[type[MarketEvent], Callable[[Wire], Wire], Callable[[Any
 class MarketCodec:
     """The receiving half of the market channel, without its socket. It keeps no state."""
 
-    def receive_known(self, frame: str | bytes) -> list[MarketEvent] | None:
-        """The events of a text frame of today's form that holds nothing unknown or unreadable;
-        None for any other. Never raises. What it returns, `receive_frame` reads as well, at
-        several times the cost."""
-        return read_known(frame) if type(frame) is str else None
+    def receive_known(
+        self, frames: Sequence[str | bytes], begin: int = 0
+    ) -> tuple[list[MarketEvent], int]:
+        """What text frames of today's form hold, from the frame at `begin` on, up to the first one
+        that is of another form or holds something unknown or unreadable; and the index of that
+        one, or `len(frames)`.
+
+        Never raises. `receive_frame` reads the same in any of them, at several times the cost.
+        """
+        return read_known(frames, begin)
 
     def receive_frame(self, frame: str | bytes) -> Decoded:
         """All that one frame holds. Never raises, whatever the frame is.

@@ -255,7 +255,7 @@ async def test_pongs_are_no_messages_and_what_cannot_be_read_is_one(
 
 async def test_what_was_verified_is_told(desk: Desk, autojump_clock: MockClock) -> None:
     statistics = desk.service.statistics
-    statistics.groups_top_ok, statistics.groups_hash_ok = 1, 1
+    statistics.groups, statistics.groups_hash_ok = 1, 1
     statistics.desyncs_by_reason["crossed"] = 1
     verified = desk.watch.screen(0).verified
     assert verified.text == "verified 1 group by top, 1 by hash; 1 desync (1 crossed)"
