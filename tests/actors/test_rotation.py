@@ -1,20 +1,17 @@
 """A feed is replaced by a fresh one, and nobody sees it in the books."""
 
-import gc
 import tracemalloc
-from functools import _lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import attrs
 import pytest
 import trio
 from tests.actors.test_redundancy import all_up, changes, live_path, told_trades, watch_trades
+from tests.simulation.memory import snapshot
 from tests.simulation.world import World, simulate
 
 import polyactors
-import polysupervisor
 from polyactors.book.trust import StaleReason, Trust, TrustState
 from polyactors.config import Settings
 from polyactors.environment import Environment
@@ -516,18 +513,6 @@ async def test_what_is_followed_later_does_not_disturb_a_rotation(
 
 def test_rotations_do_not_grow_memory() -> None:
     grown: dict[str, int] = {}
-    ours = [
-        tracemalloc.Filter(True, str(Path(str(package.__file__)).parent / "*"))
-        for package in (polyactors, polysupervisor)
-    ]
-    venue = tracemalloc.Filter(False, str(Path(str(polyactors.__file__)).parent / "venue/*"))
-
-    def snapshot() -> tracemalloc.Snapshot:
-        for found in gc.get_objects():
-            if isinstance(found, _lru_cache_wrapper) and "polyactors." in found.__module__:
-                found.cache_clear()  # a cache is bounded, and no growth
-        gc.collect()
-        return tracemalloc.take_snapshot().filter_traces(ours).filter_traces([venue])
 
     async def rotations(world: World, count: int) -> None:
         end = world.service.statistics.rotations + count

@@ -1,19 +1,15 @@
 """The whole tree under random faults: what the service says of its books is true."""
 
-import gc
 import tracemalloc
-from functools import _lru_cache_wrapper  # pyright: ignore[reportPrivateUsage]
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import attrs
 import httpx2
 import pytest
 import trio
+from tests.simulation.memory import snapshot
 from tests.simulation.stories import inject
 
-import polyactors
-import polysupervisor
 from polyactors.events import ActorRestarted, BookUpdated, FeedUp, TrustChanged
 from polyactors.transport import Network
 from polyactors.venue import market_channel, session
@@ -102,19 +98,6 @@ def test_books_run_while_rest_cannot_be_reached(simulate: "Simulate") -> None:
 
 def test_half_an_hour_of_faults_does_not_grow_memory(simulate: "Simulate") -> None:
     grown: dict[str, int] = {}
-    ours = [
-        tracemalloc.Filter(True, str(Path(str(package.__file__)).parent / "*"))
-        for package in (polyactors, polysupervisor)
-    ]
-    venue = tracemalloc.Filter(False, str(Path(str(polyactors.__file__)).parent / "venue/*"))
-
-    def snapshot() -> tracemalloc.Snapshot:
-        for found in gc.get_objects():
-            if isinstance(found, _lru_cache_wrapper) and "polyactors." in found.__module__:
-                assert found.cache_parameters()["maxsize"] is not None
-                found.cache_clear()  # a cache is bounded, and no growth
-        gc.collect()
-        return tracemalloc.take_snapshot().filter_traces(ours).filter_traces([venue])
 
     async def minutes(world: "World", count: float) -> None:
         end = trio.current_time() + 60.0 * count

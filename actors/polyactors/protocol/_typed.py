@@ -36,7 +36,7 @@ _TIMESTAMPS_MAX = 64
 _Hash = Annotated[str, Meta(max_length=read.IDENTIFIER_LENGTH_MAX)]
 
 
-class _Remembered(dict[str, T]):
+class Remembered(dict[str, T]):
     """What texts mean, by text: a hit costs a look-up. It forgets all when it is full."""
 
     def __init__(self, of: Callable[[str], T], limit: int = _REMEMBERED_MAX) -> None:
@@ -53,14 +53,14 @@ class _Remembered(dict[str, T]):
 
 
 # Equal tokens come out as the same object, which makes every later look-up by token faster.
-_tokens = _Remembered(read.read_token, 2 * _REMEMBERED_MAX)
-_markets = _Remembered(read.read_market, 2 * _REMEMBERED_MAX)
-_sides = _Remembered[Side](read.read_side, 8)
-_prices = _Remembered(read.read_level_price)
-_sizes = _Remembered(read.read_size)
-_best_bids = _Remembered(read.read_best_bid)
-_best_asks = _Remembered(read.read_best_ask)
-_timestamps = _Remembered(read.read_timestamp_ms, _TIMESTAMPS_MAX)
+_tokens = Remembered(read.read_token, 2 * _REMEMBERED_MAX)
+_markets = Remembered(read.read_market, 2 * _REMEMBERED_MAX)
+_sides = Remembered[Side](read.read_side, 8)
+_prices = Remembered(read.read_level_price)
+_sizes = Remembered(read.read_size)
+_best_bids = Remembered(read.read_best_bid)
+_best_asks = Remembered(read.read_best_ask)
+_timestamps = Remembered(read.read_timestamp_ms, _TIMESTAMPS_MAX)
 
 
 class _Part(Struct, gc=False, forbid_unknown_fields=True):
