@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import trio
 
 from polysupervisor._mailbox import Mailbox, Queued
+from polysupervisor._serve import Rest, Service
 
 M = TypeVar("M")
 
@@ -76,6 +77,49 @@ class Inbox(Generic[M]):
         if not waited:
             await trio.lowlevel.cancel_shielded_checkpoint()
         return messages
+
+    async def serve(self, handle: Callable[[list[M]], Rest | None], max_n: int = 256) -> None:
+        """Let ``handle`` take every message until a stop is requested and none is left.
+
+        Where ``receive_batch`` costs a wake-up for each batch, this costs none: while nothing is
+        queued, a message is handled at once, in the task that sends it. Everything else is as
+        though this task had received it: what ``handle`` raises ends this incarnation and not
+        the sender, who hears nothing of it, and context variables are this task's. What is sent
+        before this task waits, while it is down, or by the handler to itself is queued as ever,
+        and handled here, at most ``max_n`` in one call.
+
+        ``handle`` cannot wait. If something in it would have to, it returns an async function
+        with the rest: that runs in this task, and what is sent meanwhile is queued. It must not
+        use what belongs to the running task, such as cancel scopes.
+
+        Mailboxes that coalesce or redeliver are served, too, by wake-ups. *Cancellation*: a
+        batch is handled or was not taken, but for a rest that waits. Raises ``ValueError`` if
+        ``max_n`` is below 1, ``trio.ClosedResourceError`` after the incarnation has ended.
+        """
+        if max_n < 1:
+            raise ValueError(f"max_n must be at least 1, was {max_n}")
+        service = Service(self._mailbox, handle)
+        task = trio.lowlevel.current_task()
+        while True:
+            if self._closed or self._ending or self._mailbox:
+                try:
+                    rest = handle(await self.receive_batch(max_n))
+                except trio.EndOfChannel:
+                    return
+            else:
+                rest = await self._wait_in_service(service, task)
+            if rest is not None:
+                await rest()
+
+    async def _wait_in_service(self, service: Service[M], task: trio.lowlevel.Task) -> Rest | None:
+        self._counts.pop(task, None)
+        self._entries.pop(task, None)
+        self._on_receive()
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            return await service.wait()
+        finally:
+            self._counts[task] = service.in_flight
 
     def _forget_ended_tasks(self) -> None:
         # What they received is handled: had one failed, this one could not receive any more.

@@ -56,6 +56,7 @@ class Mailbox(Generic[M]):
 
     __slots__ = (
         "_armed",
+        "_at_once",
         "_blocked",
         "_now",
         "_overflow",
@@ -95,6 +96,8 @@ class Mailbox(Generic[M]):
         # Waiting receivers likewise. One leaves as soon as it is woken, so that a burst wakes
         # each of them once: a ParkingLot made that half of the cost of a put.
         self._receivers: dict[trio.lowlevel.Task, None] = {}
+        # Handles a message in its sender's task, for a receiver that is parked.
+        self._at_once: Callable[[M], None] | None = None
         self.on_overflow: Callable[[], object] = _nobody_cares
         """Told of the first overflow since messages were last taken."""
         self.on_waiting: Callable[[], object] | None = None
@@ -129,9 +132,18 @@ class Mailbox(Generic[M]):
     # Sending.
 
     def put(self, message: M) -> None:
-        """Queue a message and wake a receiver, or raise ``WouldBlock`` or ``Broken…Error``."""
+        """Queue a message and wake a receiver, or raise ``WouldBlock`` or ``Broken…Error``.
+
+        While a receiver offers to, the message is handled at once instead.
+        """
         if not self.open:
             raise ended_for_good()
+        at_once = self._at_once
+        if at_once is not None:
+            self._at_once = None
+            self.sent += 1
+            at_once(message)
+            return
         # A full queue with waiting senders always stays full: a take lets the first one in.
         if len(self._queue) < self._size or self._make_room():
             self._queue.append(message)
@@ -144,9 +156,7 @@ class Mailbox(Generic[M]):
 
     def _announce(self) -> None:
         if self._receivers:
-            task = next(iter(self._receivers))
-            del self._receivers[task]
-            trio.lowlevel.reschedule(task)
+            self.wake(next(iter(self._receivers)))
         if self._armed and self.on_waiting is not None:
             self._armed = False
             self.on_waiting()
@@ -208,22 +218,41 @@ class Mailbox(Generic[M]):
 
     # Receiving.
 
-    async def wait(self) -> None:
-        """Wait until there may be a message, or ``wake_all`` is called."""
+    async def wait(self, at_once: Callable[[M], None] | None = None) -> None:
+        """Wait until there may be a message, or ``wake_all`` is called.
+
+        ``at_once`` is the offer to handle messages meanwhile, each in its sender's task. It is
+        withdrawn for each call, and made again by ``offer``; it must not raise.
+        """
         task = trio.lowlevel.current_task()
         self._receivers[task] = None
+        self._at_once = at_once
 
         def leave(_: object) -> trio.lowlevel.Abort:
-            del self._receivers[task]
+            self._leave(task)
             return trio.lowlevel.Abort.SUCCEEDED
 
         await trio.lowlevel.wait_task_rescheduled(leave)
 
+    def offer(self, task: trio.lowlevel.Task, at_once: Callable[[M], None]) -> None:
+        """Handle messages again in the tasks that send them, if ``task`` waits still."""
+        if task in self._receivers:
+            self._at_once = at_once
+
+    def wake(self, task: trio.lowlevel.Task) -> None:
+        """Let one look again, if it waits still."""
+        if task in self._receivers:
+            self._leave(task)
+            trio.lowlevel.reschedule(task)
+
     def wake_all(self) -> None:
         """Let all who wait look again."""
-        receivers, self._receivers = self._receivers, {}
-        for task in receivers:
-            trio.lowlevel.reschedule(task)
+        for task in list(self._receivers):
+            self.wake(task)
+
+    def _leave(self, task: trio.lowlevel.Task) -> None:
+        del self._receivers[task]
+        self._at_once = None
 
     def take(self, count: int) -> list[M]:
         """Remove and return the oldest messages, at most ``count``, without waiting."""
