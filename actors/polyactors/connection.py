@@ -211,9 +211,11 @@ class _Session:
                 statistics.note_first_frame()
             statistics.frames += len(frames)
             statistics.bytes += sum(map(len, frames))
-            await self._parser.send(
-                Frames(self._line.id, self._epoch, self._env.clock_ns(), frames)
-            )
+            received = Frames(self._line.id, self._epoch, self._env.clock_ns(), frames)
+            try:
+                self._parser.send_nowait(received)  # it is parsed here and now, as a rule
+            except trio.WouldBlock:
+                await self._parser.send(received)
 
     async def _control(self, websocket: WebSocket) -> None:
         while True:

@@ -6,7 +6,10 @@ market data moves the feed's data clock, and too many unreadable frames end the 
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
 
+import trio
 from attrs import frozen
 
 from polyactors.book.trust import StaleReason
@@ -38,7 +41,7 @@ from polyactors.protocol.events import (
 )
 from polyactors.protocol.user_events import UserDecoded
 from polyactors.statistics import Statistics, count_name
-from polysupervisor import Address, Context
+from polysupervisor import Address, Context, Rest
 
 MAILBOX_BATCHES = 1024
 BATCHES_PER_WAKE_MAX = 64
@@ -88,28 +91,46 @@ async def run_parser(
         lost = Missed((), StaleReason.ACTOR_RESTARTED)
         await shard.send(Parsed(feed.id, feed.epoch, feed.env.clock_ns(), [lost]))
     feed.parser_ready.set()
-    ctx.ready()
-    while True:
-        for frames in await ctx.inbox.receive_batch(BATCHES_PER_WAKE_MAX):
-            if frames.epoch != feed.epoch:
-                feed.env.statistics.stale_batches += 1
-                continue
-            parsed = parse_frames(codec, frames.frames, feed.env.statistics)
-            for index, found in parsed.unreadable:
-                on_unreadable(feed.messages + index, found)
-            feed.messages += len(frames.frames)
-            if parsed.is_data:
-                feed.note_data(beyond_first_dump=parsed.is_beyond_dump)
-            if parsed.events:
-                await shard.send(
-                    Parsed(feed.id, frames.epoch, frames.received_at_ns, parsed.events)
-                )
-            if parsed.pongs and heartbeat is not None:
-                await heartbeat.send(PongReceived(frames.epoch))
-            unreadable += len(parsed.unreadable)
-            if unreadable > UNREADABLE_PER_SESSION_MAX and connection is not None:
-                detail = f"{unreadable} unreadable frames in one session"
-                connection.send_nowait(Abort(frames.epoch, "unreadable", detail))
+
+    def parse(frames: Frames) -> Parsed | None:
+        nonlocal unreadable
+        if frames.epoch != feed.epoch:
+            feed.env.statistics.stale_batches += 1
+            return None
+        parsed = parse_frames(codec, frames.frames, feed.env.statistics)
+        for index, found in parsed.unreadable:
+            on_unreadable(feed.messages + index, found)
+        feed.messages += len(frames.frames)
+        if parsed.is_data:
+            feed.note_data(beyond_first_dump=parsed.is_beyond_dump)
+        if parsed.pongs and heartbeat is not None:
+            with suppress(trio.WouldBlock):  # it has not looked at many, and needs no other
+                heartbeat.send_nowait(PongReceived(frames.epoch))
+        unreadable += len(parsed.unreadable)
+        if unreadable > UNREADABLE_PER_SESSION_MAX and connection is not None:
+            detail = f"{unreadable} unreadable frames in one session"
+            connection.send_nowait(Abort(frames.epoch, "unreadable", detail))
+        if not parsed.events:
+            return None
+        return Parsed(feed.id, frames.epoch, frames.received_at_ns, parsed.events)
+
+    def handle(batches: list[Frames]) -> Rest | None:
+        for place, frames in enumerate(batches, 1):
+            parsed = parse(frames)
+            if parsed is not None:
+                try:
+                    shard.send_nowait(parsed)
+                except trio.WouldBlock:
+                    return partial(wait_for_room, parsed, batches[place:])
+        return None
+
+    async def wait_for_room(parsed: Parsed, further: list[Frames]) -> None:
+        await shard.send(parsed)
+        rest = handle(further)
+        if rest is not None:
+            await rest()
+
+    await ctx.inbox.serve(handle, BATCHES_PER_WAKE_MAX)
 
 
 @frozen

@@ -18,6 +18,7 @@ from polysupervisor._intensity import Backoff, Intensity
 from polysupervisor._mailbox_spec import MailboxGap, MailboxSpec, MailboxStats, Overflow
 from polysupervisor._monitor import Down, Monitor, Up
 from polysupervisor._registry import Registry
+from polysupervisor._serve import Rest
 from polysupervisor._sharded import ShardedSupervisor
 from polysupervisor._supervisor import Supervisor
 from polysupervisor._tree import ChildInfo, ChildState, Counts, Started, TreeNode
@@ -75,6 +76,7 @@ __all__ = [
     "Overflow",
     "Registry",
     "Reply",
+    "Rest",
     "Restart",
     "RestartRequested",
     "Restarting",

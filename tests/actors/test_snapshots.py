@@ -479,14 +479,14 @@ async def test_a_shard_that_takes_nothing_does_not_hold_up_the_answers_of_others
     play: Play, autojump_clock: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("polyactors.tree.MAILBOX_BATCHES", 1)
-    next_batches = books_actor._next_batches  # pyright: ignore[reportPrivateUsage]
+    serve_books = books_actor._serve  # pyright: ignore[reportPrivateUsage]
 
-    async def stuck(ctx: Any, feed: Feed, shard: Any) -> Any:
+    async def stuck(ctx: Any, feed: Feed, shard: Any, handle: Any) -> bool:
         if feed.id == "feed-0" and trio.current_time() > 19.99:  # it has asked
             await trio.sleep_forever()
-        return await next_batches(ctx, feed, shard)
+        return await serve_books(ctx, feed, shard, handle)
 
-    monkeypatch.setattr(books_actor, "_next_batches", stuck)
+    monkeypatch.setattr(books_actor, "_serve", stuck)
     act = serve(withheld=[YES, NO], tick_seconds=0.5)
     async with play(act, rest=ScriptedRest(late(1.0)), tokens_per_connection=1) as run:
         await run.until(lambda: run.state(NO) is TrustState.LIVE, seconds=60.0)
