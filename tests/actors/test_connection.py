@@ -44,7 +44,7 @@ from polyactors.events import ActorRestarted, BookUpdated, FeedDown, FeedUp, Gap
 from polyactors.heartbeat import Pulse
 from polyactors.protocol.codec import MarketCodec
 from polyactors.shard import BookShard
-from polyactors.transport import CLOSE_DEADLINE_SECONDS
+from polyactors.websocket import CLOSE_DEADLINE_SECONDS
 
 FRAME_BYTES_MAX = 100_000
 

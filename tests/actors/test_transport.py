@@ -30,16 +30,14 @@ from wsproto import ConnectionType, WSConnection
 
 from polyactors.errors import SessionFailed, UsageError
 from polyactors.transport import (
-    CLOSE_DEADLINE_SECONDS,
-    FRAMES_PER_BATCH_MAX,
     Network,
     StreamOpener,
     Target,
-    WebSocket,
     connect_websocket,
     describe_connect_error,
     open_stream,
 )
+from polyactors.websocket import CLOSE_DEADLINE_SECONDS, FRAMES_PER_BATCH_MAX, WebSocket
 
 TARGET = Target.parse("ws://market.test/ws/market")
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -578,6 +576,7 @@ async def test_protocol_pings_are_answered_with_their_payload(
         await trio.sleep_forever()
 
     server = ScriptedServer(nursery, act)
-    await connect(nursery, server.open_stream)
+    websocket = await connect(nursery, server.open_stream)
+    nursery.start_soon(websocket.receive_batch)  # who does not receive does not read
     with trio.fail_after(1.0):
         await ponged.wait()
