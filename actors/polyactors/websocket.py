@@ -210,11 +210,13 @@ class PulledWebSocket(WebSocket):
         if kept.messages or not wire.is_all_read:
             await trio.lowlevel.checkpoint()  # there is perhaps nothing to wait for
         while True:
-            event = wire.proceed(
-                kept.messages,
-                bytes_max=self._frame_bytes_max,
-                messages_max=FRAMES_PER_BATCH_MAX,
-            )
+            event = None
+            if not self._has_ended:
+                event = wire.proceed(
+                    kept.messages,
+                    bytes_max=self._frame_bytes_max,
+                    messages_max=FRAMES_PER_BATCH_MAX,
+                )
             if event is not None:
                 await self._handle(event)
             elif kept.messages:
