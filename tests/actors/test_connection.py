@@ -334,7 +334,7 @@ async def test_a_close_frame_is_reported_by_the_code_that_the_server_sent(
         assert run.service.statistics.unreadable_frames == 0
 
 
-LONG_TEXT = b"x" * 70_000
+LONG_TEXT = b"x" * 300_000
 """More than one read from the socket brings."""
 
 

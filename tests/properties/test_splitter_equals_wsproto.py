@@ -55,7 +55,8 @@ class Listener:
         match event:
             case TextMessage() | BytesMessage():
                 self._size += len(event.data)
-                self._parts.append(event.data)
+                data = event.data
+                self._parts.append(data if isinstance(data, str) else bytes(data))
                 if self._size > self._bytes_max:
                     self._say("too large", None)
                     self.is_over = True

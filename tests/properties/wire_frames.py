@@ -31,6 +31,20 @@ def frame(
     return head + (bytes(4) if masked else b"") + payload  # a mask of zeros changes nothing
 
 
+def close_frame(code: int, reason: bytes) -> bytes:
+    return frame(0x8, code.to_bytes(2, "big") + reason)
+
+
+def wide_frame(size: int, form: int) -> bytes:
+    """A text whose length stands in so many bits."""
+    return frame(0x1, b"x" * size, form=form)
+
+
+def boasting_frame(claimed: int) -> bytes:
+    """A text that is said to have a length, in 64 bits, that it has not."""
+    return frame(0x1, b"short", form=64, claimed=claimed)
+
+
 TEXTS = st.one_of(
     st.text(st.characters(max_codepoint=127), max_size=30),
     st.text(max_size=30),
@@ -43,7 +57,7 @@ BROKEN_TEXTS = st.sampled_from(
 TEXT_FRAMES = TEXTS.map(lambda text: frame(0x1, text.encode()))
 CONTROL_FRAMES = st.builds(frame, st.sampled_from((0x9, 0xA)), st.binary(max_size=125))
 CLOSE_FRAMES = st.builds(
-    lambda code, reason: frame(0x8, code.to_bytes(2, "big") + reason),
+    close_frame,
     st.one_of(st.integers(990, 1020), st.sampled_from((0, 2999, 3000, 4999, 5000, 65535))),
     st.one_of(st.text(max_size=20).map(str.encode), st.binary(max_size=123)),
 )
@@ -71,12 +85,12 @@ WRONG_FRAMES = st.one_of(
     st.builds(frame, OPCODES, PAYLOADS, reserved=st.integers(1, 7)),
     st.builds(frame, OPCODES, PAYLOADS, masked=st.just(True)),
     st.builds(
-        lambda size, form: frame(0x1, b"x" * size, form=form),
+        wide_frame,
         st.sampled_from((0, 1, 125, 126, 200)),
         st.sampled_from((16, 64)),
     ),
     st.builds(
-        lambda claimed: frame(0x1, b"short", form=64, claimed=claimed),
+        boasting_frame,
         st.sampled_from((6, 126, 65536, 2**31, 2**63 - 1, 2**63, 2**64 - 1)),
     ),
     st.sampled_from((b"", b"\x03", b"\x03\xe8\xff")).map(lambda payload: frame(0x8, payload)),
