@@ -6,7 +6,7 @@ close frame whose code it does not know (1014) or that no peer may send (1005, 1
 was received is gone by then. `feed_down` says which it was, and an unreadable frame is kept for
 inspection, so `Framing` looks at every frame just before wsproto judges it.
 
-For that it touches two private names of wsproto (1.x): `Connection._proto` and
+For that it touches two private names of wsproto (1.3): `Connection._proto` and
 `FrameProtocol._frame_decoder`. tests/actors/test_framing.py fails loudly when they change.
 
 It also keeps wsproto from the frames that the splitter takes in a fraction of the time: between

@@ -3,7 +3,7 @@
 Nearly all that Polymarket sends are text frames in one part. wsproto takes some 20 us for each;
 these few lines take well under one. They know nothing else: whatever is not plainly such a frame
 is left standing for wsproto (framing.py), so that every rule of RFC 6455 stays in one place.
-tests/actors/test_splitter.py holds both against each other, byte for byte.
+tests/properties/test_splitter_equals_wsproto.py holds both against each other, byte for byte.
 
 Pure: values in, values out.
 """

@@ -39,6 +39,8 @@ def test_a_text_that_is_cut_off_is_left_from_its_first_byte_on(size: int) -> Non
         frame(0x1, b"begun", final=False),
         frame(0x1, b"text", reserved=1),
         frame(0x1, b"text", masked=True),
+        frame(0x1, b"x" * 200, masked=True),
+        frame(0x1, b"x" * 65536, masked=True),
         frame(0x1, b"x" * 125, form=16),
         frame(0x1, b"x" * 65535, form=64),
         frame(0x1, b"text", form=64, claimed=2**63),
@@ -53,6 +55,8 @@ def test_a_text_that_is_cut_off_is_left_from_its_first_byte_on(size: int) -> Non
         "fragment",
         "reserved bit",
         "mask",
+        "mask, 16 bits",
+        "mask, 64 bits",
         "16 bits too many",
         "64 bits too many",
         "64th bit",
@@ -62,9 +66,11 @@ def test_a_text_that_is_cut_off_is_left_from_its_first_byte_on(size: int) -> Non
 )
 def test_it_stops_before_anything_else(other: bytes) -> None:
     first = frame(0x1, b"first")
-    data = first + other + frame(0x1, b"behind")
-    assert taken(data, bytes_max=1000) == (len(first), ["first"])
-    assert not is_worth_waiting(data[:-8], len(first), bytes_max=1000)
+    for behind in (b"", frame(0x1, b"good"), b"x" * 300, b"x" * 70_000):
+        data = first + other + behind
+        for bytes_max in (1000, 100_000) if len(other) != 1005 else (1000,):
+            assert taken(data, bytes_max=bytes_max) == (len(first), ["first"])
+            assert not is_worth_waiting(data, len(first), bytes_max=bytes_max)
 
 
 def test_no_more_texts_are_taken_than_asked_for() -> None:
