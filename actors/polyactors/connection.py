@@ -8,7 +8,8 @@ The procedure of a session, after PROTOCOL.md sections 1 and 8:
 1. Wait until the parser listens, then for the turn at the connect gate.
 2. Connect and upgrade.
 3. Send the subscription first (a PING before it is answered by 1008), in frames of at most
-   `ids_per_frame` ids (one frame with thousands of ids is answered by a close).
+   `ids_per_frame` ids (one frame with thousands of ids is answered by a close). Meanwhile one
+   batch is received: how a server ends the session is then known, whatever else it reads.
 4. Only then tell the line, whoever listens to it, and the heartbeat that the session is up.
 5. Hand batches of frames to the parser; send what the control mailbox asks for.
 """
@@ -34,7 +35,8 @@ from polyactors.messages import (
 from polyactors.parser import note_unreadable
 from polyactors.protocol.events import Unreadable
 from polyactors.protocol.subscription import PING
-from polyactors.transport import Target, WebSocket, connect_websocket
+from polyactors.transport import Target, connect_websocket
+from polyactors.websocket import WebSocket
 from polysupervisor import Address, Context
 
 _Work = Callable[[WebSocket], Awaitable[None]]
@@ -108,12 +110,13 @@ class _Session:
         self._heartbeat = heartbeat
         self._epoch = epoch
         self._failure: SessionFailed | None = None
+        self._is_up = trio.Event()
 
     async def run(self) -> None:
         reason, detail = "crashed", "a bug in the connection actor"
         began = False
         websocket: WebSocket | None = None
-        # Two nurseries: the reader of the WebSocket must outlive the session for the closing.
+        # Two nurseries: if the WebSocket has a reader, it must outlive the session for the closing.
         async with trio.open_nursery() as reader_nursery:
             try:
                 async with trio.open_nursery() as nursery:
@@ -125,17 +128,16 @@ class _Session:
                     self._env.statistics.connects += 1
                     try:
                         websocket = await self._connect(reader_nursery)
+                        nursery.start_soon(
+                            self._guard, self._receive, websocket, nursery.cancel_scope
+                        )
                         await self._subscribe(websocket)
                     except SessionFailed as failure:
                         self._fail(failure, nursery.cancel_scope)
                     else:
                         self._line.session_up(self._epoch)
-                        for work in (
-                            self._announce,
-                            self._receive,
-                            self._control,
-                            self._grow_stable,
-                        ):
+                        self._is_up.set()
+                        for work in (self._announce, self._control, self._grow_stable):
                             nursery.start_soon(self._guard, work, websocket, nursery.cancel_scope)
                 if self._failure is not None:
                     reason, detail = self._failure.reason, self._failure.detail
@@ -207,11 +209,14 @@ class _Session:
         statistics = self._env.statistics
         while True:
             frames = await websocket.receive_batch()
+            received_at_ns = self._env.clock_ns()
+            if not self._is_up.is_set():
+                await self._is_up.wait()
             if statistics.first_frame_ns is None:
                 statistics.note_first_frame()
             statistics.frames += len(frames)
             statistics.bytes += sum(map(len, frames))
-            received = Frames(self._line.id, self._epoch, self._env.clock_ns(), frames)
+            received = Frames(self._line.id, self._epoch, received_at_ns, frames)
             try:
                 self._parser.send_nowait(received)  # it is parsed here and now, as a rule
             except trio.WouldBlock:

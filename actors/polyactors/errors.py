@@ -12,7 +12,7 @@ PolyactorsError
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from polyactors.book.trust import StaleReason, TrustState
@@ -94,3 +94,18 @@ class AccountNotLive(PolyactorsError):  # noqa: N818 - the name is the fact
 
 class RestFailed(PolyactorsError):  # noqa: N818 - the name is the fact
     """A REST request failed for a reason that may pass: network, throttling, server error."""
+
+
+def chain_of(error: BaseException) -> list[BaseException]:
+    """An error with all that stands behind it, the members of groups too."""
+    chain: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        link = waiting.pop(0)
+        if link is not None and link not in chain:
+            chain.append(link)
+            waiting.append(link.__cause__ or link.__context__)
+            if isinstance(link, BaseExceptionGroup):
+                group = cast("BaseExceptionGroup[BaseException]", link)
+                waiting.extend(group.exceptions)
+    return chain

@@ -150,13 +150,13 @@ class Visit:
         """The bytes that the client sent, below the WebSocket."""
         return bytes(await self.stream.receive_some(65536))
 
-    async def upgrade_by_hand(self) -> None:
-        """Accept, without anything that reads from then on."""
+    async def upgrade_by_hand(self, behind: bytes = b"") -> None:
+        """Accept, without anything that reads from then on. `behind` goes out with the answer."""
         key = re.search(rb"Sec-WebSocket-Key: (\S+)", await self.read(), re.IGNORECASE)
         assert key is not None
         await self.raw(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: " + generate_accept_token(key[1]) + b"\r\n\r\n"
+            b"Sec-WebSocket-Accept: " + generate_accept_token(key[1]) + b"\r\n\r\n" + behind
         )
 
     async def receive(self) -> str:

@@ -44,7 +44,7 @@ from polyactors.events import ActorRestarted, BookUpdated, FeedDown, FeedUp, Gap
 from polyactors.heartbeat import Pulse
 from polyactors.protocol.codec import MarketCodec
 from polyactors.shard import BookShard
-from polyactors.transport import CLOSE_DEADLINE_SECONDS
+from polyactors.websocket import CLOSE_DEADLINE_SECONDS
 
 FRAME_BYTES_MAX = 100_000
 
@@ -334,7 +334,7 @@ async def test_a_close_frame_is_reported_by_the_code_that_the_server_sent(
         assert run.service.statistics.unreadable_frames == 0
 
 
-LONG_TEXT = b"x" * 70_000
+LONG_TEXT = b"x" * 300_000
 """More than one read from the socket brings."""
 
 

@@ -1,12 +1,10 @@
 """The border to the network: every way in which a connection can fail to begin, and to go on."""
 
-import inspect
 import re
 import socket
 import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,26 +18,21 @@ from tests.actors.scripted_server import (
     ScriptedServer,
     Visit,
     answer,
-    deaf,
-    frame_bytes,
     hang_up,
     refuse,
     say_nothing,
 )
-from wsproto import ConnectionType, WSConnection
 
 from polyactors.errors import SessionFailed, UsageError
 from polyactors.transport import (
-    CLOSE_DEADLINE_SECONDS,
-    FRAMES_PER_BATCH_MAX,
     Network,
     StreamOpener,
     Target,
-    WebSocket,
     connect_websocket,
     describe_connect_error,
     open_stream,
 )
+from polyactors.websocket import WebSocket
 
 TARGET = Target.parse("ws://market.test/ws/market")
 CONNECT_TIMEOUT_SECONDS = 10.0
@@ -69,51 +62,6 @@ async def connect_failure(
     await trio.testing.wait_all_tasks_blocked()
     assert len(nursery.child_tasks) <= tasks + 1, "the reader outlived the failed connect"
     return caught.value
-
-
-# --- what of trio-websocket is private --------------------------------------------------------
-
-
-def test_trio_websocket_is_the_version_whose_private_names_were_read() -> None:
-    assert version("trio-websocket").startswith("0.12.")
-
-
-async def test_the_private_names_of_trio_websocket_are_what_transport_takes_them_for() -> None:
-    ours, _ = trio.testing.memory_stream_pair()
-    connection = trio_websocket.WebSocketConnection(
-        ours,
-        WSConnection(ConnectionType.CLIENT),
-        host="h",
-        path="/",
-        message_queue_size=1,
-        max_message_size=1,
-        receive_buffer_size=1,
-    )
-    private = vars(connection)
-    assert isinstance(private["_open_handshake"], trio.Event)
-    assert isinstance(private["_recv_channel"], trio.MemoryReceiveChannel)
-    assert private["_reject_status"] == 0
-    reader = trio_websocket.WebSocketConnection._reader_task  # pyright: ignore[reportPrivateUsage]
-    assert inspect.iscoroutinefunction(reader)
-    assert list(inspect.signature(reader).parameters) == ["self"]
-
-
-async def test_a_message_is_put_into_the_private_channel_that_transport_drains(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    server = ScriptedServer(nursery, say(["one", "two", "three"]))
-    websocket = await connect(nursery, server.open_stream)
-    await trio.testing.wait_all_tasks_blocked()
-    assert await websocket.receive_batch() == ["one", "two", "three"]
-
-
-def say(texts: list[str], then: Act = say_nothing) -> Act:
-    async def act(visit: Visit) -> None:
-        await visit.upgrade()
-        await visit.send(*texts)
-        await then(visit)
-
-    return act
 
 
 # --- URLs -------------------------------------------------------------------------------------
@@ -456,128 +404,3 @@ async def test_a_server_that_takes_no_bytes_is_cut_off_by_the_connect_timeout(
     server = ScriptedServer(nursery, say_nothing, make_pair=trio.testing.lockstep_stream_pair)
     assert (await connect_failure(nursery, server.open_stream)).reason == "reset"
     assert trio.current_time() == CONNECT_TIMEOUT_SECONDS
-
-
-# --- an open WebSocket ------------------------------------------------------------------------
-
-
-async def test_frames_that_came_before_the_end_are_all_handed_out(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    texts = [str(number) for number in range(700)]  # more than trio-websocket buffers for us
-    server = ScriptedServer(nursery, say(texts, then=hang_up))
-    websocket = await connect(nursery, server.open_stream)
-    received: list[str | bytes] = []
-    while len(received) < len(texts):
-        batch = await websocket.receive_batch()
-        assert 0 < len(batch) <= FRAMES_PER_BATCH_MAX
-        received += batch
-    assert received == texts
-    with pytest.raises(SessionFailed) as caught:
-        await websocket.receive_batch()
-    assert caught.value.reason == "reset"
-
-
-async def test_a_cancelled_receive_has_taken_nothing(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    async def act(visit: Visit) -> None:
-        await visit.upgrade()
-        for number in range(200):
-            await trio.sleep(0.01)
-            await visit.send(str(number))
-        await trio.sleep_forever()
-
-    server = ScriptedServer(nursery, act)
-    websocket = await connect(nursery, server.open_stream)
-    received: list[str | bytes] = []
-    while len(received) < 200:
-        with trio.move_on_after(0.005):
-            received += await websocket.receive_batch()
-    assert received == [str(number) for number in range(200)]
-
-
-async def test_text_and_binary_frames_and_fragments_arrive_as_they_were_sent(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    async def act(visit: Visit) -> None:
-        await visit.upgrade()
-        await visit.raw(frame_bytes(0x1, b"te", final=False))
-        await visit.raw(frame_bytes(0x9, b"amid a message"))
-        await visit.raw(frame_bytes(0x0, b"xt"))
-        await visit.raw(frame_bytes(0x2, b"\xff\x00"))
-        await visit.raw(frame_bytes(0x1))
-        await trio.sleep_forever()
-
-    server = ScriptedServer(nursery, act)
-    websocket = await connect(nursery, server.open_stream)
-    await trio.testing.wait_all_tasks_blocked()
-    assert await websocket.receive_batch() == ["text", b"\xff\x00", ""]
-
-
-async def test_a_frame_of_the_greatest_size_passes_and_one_byte_more_ends_the_connection(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    server = ScriptedServer(nursery, say(["x" * FRAME_BYTES_MAX, "y" * (FRAME_BYTES_MAX + 1)]))
-    websocket = await connect(nursery, server.open_stream)
-    assert await websocket.receive_batch() == ["x" * FRAME_BYTES_MAX]
-    with pytest.raises(SessionFailed) as caught:
-        await websocket.receive_batch()
-    assert caught.value.reason == "closed_1009"
-
-
-async def test_a_peer_that_reads_nothing_fails_the_send_after_its_timeout(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    server = ScriptedServer(nursery, deaf, make_pair=trio.testing.lockstep_stream_pair)
-    websocket = await connect(nursery, server.open_stream)
-    with pytest.raises(SessionFailed) as caught:
-        await websocket.send("anybody?")
-    assert caught.value.reason == "reset"
-    assert trio.current_time() == SEND_TIMEOUT_SECONDS
-
-
-@pytest.mark.parametrize("make_pair", [trio.testing.memory_stream_pair, None])
-async def test_a_close_ends_within_its_deadlines_whatever_the_peer_does(
-    nursery: trio.Nursery,
-    autojump_clock: object,
-    make_pair: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]] | None,
-) -> None:
-    pair = make_pair or trio.testing.lockstep_stream_pair
-    server = ScriptedServer(nursery, deaf, make_pair=pair)
-    websocket = await connect(nursery, server.open_stream)
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await websocket.aclose(politely=True)
-    assert trio.current_time() <= CLOSE_DEADLINE_SECONDS
-    with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
-        await server.visits[0].raw(b"still there?")
-
-
-async def test_a_polite_close_says_goodbye(nursery: trio.Nursery, autojump_clock: object) -> None:
-    async def listen(visit: Visit) -> None:
-        await visit.upgrade()
-        await visit.receive()
-
-    server = ScriptedServer(nursery, listen)
-    websocket = await connect(nursery, server.open_stream)
-    await websocket.aclose(politely=True)
-    await trio.testing.wait_all_tasks_blocked()
-    assert server.visits[0].close_code == 1000
-
-
-async def test_protocol_pings_are_answered_with_their_payload(
-    nursery: trio.Nursery, autojump_clock: object
-) -> None:
-    ponged = trio.Event()
-
-    async def act(visit: Visit) -> None:
-        await visit.upgrade()
-        await visit.websocket.ping(b"are you there?")
-        ponged.set()
-        await trio.sleep_forever()
-
-    server = ScriptedServer(nursery, act)
-    await connect(nursery, server.open_stream)
-    with trio.fail_after(1.0):
-        await ponged.wait()

@@ -52,10 +52,10 @@ from polyactors.events import (
 )
 from polyactors.protocol.user_codec import UserCodec
 from polyactors.service import open_service
-from polyactors.transport import WebSocket
 from polyactors.user import line as line_module
 from polyactors.user.line import UserLine
 from polyactors.user.state import AccountReason
+from polyactors.websocket import WebSocket
 
 PARSE_FAILURE = AccountReason.PARSE_FAILURE
 RESTARTED = AccountReason.ACTOR_RESTARTED

@@ -54,8 +54,8 @@ from polyactors.heartbeat import Pulse
 from polyactors.logs import logging_to
 from polyactors.protocol.user_codec import UserCodec
 from polyactors.sinks import events_sink, open_events_file
-from polyactors.transport import WebSocket
 from polyactors.user.line import UserLine
+from polyactors.websocket import WebSocket
 from polysupervisor._troubles import log_troubles
 
 PIECE = 12
