@@ -26,7 +26,7 @@ class HashChecks:
         self._statistics = feed.env.statistics
         self._every_group = every_group
         self._budget = Budget(feed.hash_share())
-        self._waiting: dict[str, TokenBook] = {}
+        self.waiting: dict[str, TokenBook] = {}
         """Books that changed since they were hashed, by token, the longest waiting first."""
         self._searches: deque[tuple[TokenBook, int, HashCheck]] = deque()
         """Checks that no known last trade price has ended, with the book's generation."""
@@ -58,8 +58,8 @@ class HashChecks:
 
     def closed(self, state: TokenBook, now: float) -> Verdict | None:
         """A group has ended. The verdict, when it was the book's turn and it took no search."""
-        if not (state.hash_is_due or self._every_group):
-            self._waiting.setdefault(state.token, state)
+        if not state.hash_is_due and not self._every_group:
+            self.waiting.setdefault(state.token, state)
             return None
         state.hash_is_due = False
         verdict = self._check(state, is_whole=self._every_group)
@@ -68,16 +68,16 @@ class HashChecks:
     def unsolicited(self, state: TokenBook) -> None:
         """A `book` came that equals ours: its own hash waits for its turn."""
         self._statistics.snapshots += 1
-        self._waiting.setdefault(state.token, state)
+        self.waiting.setdefault(state.token, state)
 
     def hurry(self, state: TokenBook) -> None:
         """Doubts have come up: this book is the next."""
-        self._waiting.pop(state.token, None)
-        self._waiting = {state.token: state, **self._waiting}
+        self.waiting.pop(state.token, None)
+        self.waiting = {state.token: state, **self.waiting}
 
     def next_due(self, now: float) -> float:
         """When `on_time` has something to do; inf when nothing waits."""
-        if not self._waiting and not self._searches:
+        if not self.waiting and not self._searches:
             return float("inf")
         return self._budget.opens_at(now)
 
@@ -85,7 +85,7 @@ class HashChecks:
         """Go on as far as the budget goes. Returns the books that are proven wrong."""
         self._budget.share = self._feed.hash_share()
         wrong: list[TokenBook] = []
-        while (self._searches or self._waiting) and self._budget.is_open(now):
+        while (self._searches or self.waiting) and self._budget.is_open(now):
             verdict = None
             if self._searches:
                 state, generation, check = self._searches[0]
@@ -94,7 +94,7 @@ class HashChecks:
                     continue
                 verdict = self._go_on(state, check)
             else:
-                state = self._waiting.pop(next(iter(self._waiting)))
+                state = self.waiting.pop(next(iter(self.waiting)))
                 if not self._is_believed(state):
                     continue
                 if state.settled:
@@ -115,7 +115,7 @@ class HashChecks:
         verdict = check.run() if is_whole else check.run_known()
         self._spend(began)
         self._statistics.hash_checks += 1
-        self._waiting.pop(state.token, None)
+        self.waiting.pop(state.token, None)
         if verdict is None:
             self._searches.append((state, state.generation, check))
         elif verdict is Verdict.RIGHT:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from math import inf
 
 from polyactors.book.groups import QUIET_SECONDS
-from polyactors.book.numbers import to_decimal
+from polyactors.book.numbers import Side, to_decimal
 from polyactors.book.splice import RestSplice
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.book.verify import Verdict
@@ -35,7 +35,8 @@ SPLICE_SECONDS_MAX = 10.0
 """How long after a REST book the stream may bring changes that are said to be in it already.
 Timestamps or hashes that say so for ever would keep the book from every change."""
 
-_LIVE = TrustState.LIVE  # before Python 3.12 the attribute of an Enum costs as much as a call
+# Before Python 3.12 the attribute of an Enum costs as much as a call.
+_LIVE, _BID = TrustState.LIVE, Side.BID
 
 Send = Callable[[Request], None]
 """Passes a request on; never waits, never raises."""
@@ -289,18 +290,22 @@ class BookShard:
         self, state: TokenBook, change: LevelChange, timestamp_ms: int, now: float
     ) -> None:
         """Apply a change of a LIVE book, and publish it."""
-        token, group = change.token, state.group
+        group, book, book_hash = state.group, state.book, change.hash
         is_in_place = group.is_open and group.last_entry_seconds == now
-        if group.is_open and change.hash != group.hash and not self._judge(state, now):
-            # The book proved wrong at the end of the group before: this is not its successor.
-            state.buffer.add(timestamp_ms, change)
-            return
+        if group.is_open and book_hash != group.hash:
+            wrong = self._end_group(state, now)
+            if wrong is not None:
+                # Proven wrong at the end of the group before: this is not its successor.
+                self._resync(state, wrong, now)
+                state.buffer.add(timestamp_ms, change)
+                return
         # In this order: should the second fail, the book is not settled.
-        group.observe(change.hash, change.best_bid, change.best_ask, timestamp_ms, now)
-        state.book.set_level(change.side, change.price, change.size)
+        group.observe(book_hash, change.best_bid, change.best_ask, timestamp_ms, now)
+        side = book.bid_side if change.side is _BID else book.ask_side
+        side.set(change.price, change.size)
         if not is_in_place:
-            self._open_groups.pop(token, None)
-            self._open_groups[token] = state
+            self._open_groups.pop(state.token, None)
+            self._open_groups[state.token] = state
         self._journal.update(state, "delta")
 
     def _snapshot(self, event: BookSnapshot, now: float) -> None:
@@ -446,13 +451,6 @@ class BookShard:
             del self._open_groups[next(iter(self._open_groups))]
         return state
 
-    def _judge(self, state: TokenBook, now: float) -> bool:
-        """Close the open group; a book that fails goes STALE. Returns whether it passed."""
-        wrong = self._end_group(state, now)
-        if wrong is not None:
-            self._resync(state, wrong, now)
-        return wrong is None
-
     def _end_group(self, state: TokenBook, now: float) -> StaleReason | None:
         """End the open group and count its checks; returns what proved wrong."""
         wrong = state.group.close(state.book)
@@ -470,8 +468,11 @@ class BookShard:
 
     def _settle(self, state: TokenBook, now: float) -> None:
         """The group has been quiet: it is complete, and readers hear that the book settled."""
-        if self._judge(state, now):
+        wrong = self._end_group(state, now)
+        if wrong is None:
             self._journal.update(state, state.last_cause)
+        else:
+            self._resync(state, wrong, now)
 
     # --- ways out of trust, and back ------------------------------------------------------
 

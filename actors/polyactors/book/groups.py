@@ -6,6 +6,7 @@ valid only at the end of the group, and nothing marks that end but what comes ne
 hash, a book, or quiet. Until then a mismatch is provisional and the book is not settled.
 """
 
+from polyactors.book.numbers import PRICE_ONE
 from polyactors.book.orderbook import OrderBook
 from polyactors.book.trust import StaleReason
 
@@ -13,6 +14,7 @@ QUIET_SECONDS = 0.25
 """A group that heard nothing for so long is closed. Measured gaps inside a group are below a
 millisecond, but a group can straddle TCP segments."""
 PAST_HASHES_MIN = 8
+_PAST_HASHES_MAX = 2 * PAST_HASHES_MIN
 
 
 class HashGroup:
@@ -66,7 +68,9 @@ class HashGroup:
         self._is_after_book = True
         self.hash = book_hash
         self.timestamp_ms = timestamp_ms
-        self._remember()
+        self.past_hashes.append(book_hash)
+        if len(self.past_hashes) > _PAST_HASHES_MAX:
+            del self.past_hashes[:PAST_HASHES_MIN]
 
     def close(self, book: OrderBook) -> StaleReason | None:
         """End the open group and judge it by `book`, the local state at its end.
@@ -76,14 +80,14 @@ class HashGroup:
         """
         assert self.is_open
         self.is_open = False
-        self._remember()
-        bid, ask = book.stated_top_units
+        self.past_hashes.append(self.hash)
+        if len(self.past_hashes) > _PAST_HASHES_MAX:
+            del self.past_hashes[:PAST_HASHES_MIN]
+        bids, asks = book.bid_side.prices, book.ask_side.prices
+        bid, ask = bids[-1] if bids else 0, asks[0] if asks else PRICE_ONE
+        if self.best_bid == bid and self.best_ask == ask and bid < ask:
+            return None
         is_stated = self.best_bid is not None and self.best_ask is not None
         if is_stated and (self.best_bid != bid or self.best_ask != ask):
             return StaleReason.TOP_MISMATCH
         return StaleReason.CROSSED if bid >= ask else None
-
-    def _remember(self) -> None:
-        self.past_hashes.append(self.hash)
-        if len(self.past_hashes) > 2 * PAST_HASHES_MIN:
-            del self.past_hashes[:PAST_HASHES_MIN]

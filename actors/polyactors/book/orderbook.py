@@ -13,12 +13,10 @@ from typing import Self
 from attrs import frozen
 
 from polyactors.book.levels import BookSide
-from polyactors.book.numbers import PRICE_ONE, UNITS_PER_ONE, Side, to_decimal, to_text, to_units
+from polyactors.book.numbers import UNITS_PER_ONE, Side, to_decimal, to_text, to_units
 
 _DIVISION = Context(prec=28, rounding=ROUND_HALF_EVEN)
 """Where a quotient has to be rounded it is so for every caller, whatever their own context."""
-_BID, _ASK = Side.BID, Side.ASK
-"""Before Python 3.12 the attribute of an Enum costs as much as a call."""
 
 
 @frozen
@@ -37,7 +35,7 @@ class Level:
 class _Book:
     """What can be read of a book. Best levels come first, unless a name says `wire`."""
 
-    __slots__ = ("_asks", "_bids", "_market", "_token")
+    __slots__ = ("_market", "_token", "ask_side", "bid_side")
 
     def __init__(
         self,
@@ -48,16 +46,17 @@ class _Book:
     ) -> None:
         self._token = token
         self._market = market
-        self._bids = BookSide(Side.BID, bids)
-        self._asks = BookSide(Side.ASK, asks)
+        # Both are for who needs speed, to be read; a side of an OrderBook also to be set.
+        self.bid_side = BookSide(Side.BID, bids)
+        self.ask_side = BookSide(Side.ASK, asks)
 
     @classmethod
     def _of(cls, token: str, market: str, bids: BookSide, asks: BookSide) -> Self:
         book = cls.__new__(cls)
         book._token = token
         book._market = market
-        book._bids = bids
-        book._asks = asks
+        book.bid_side = bids
+        book.ask_side = asks
         return book
 
     @property
@@ -73,12 +72,12 @@ class _Book:
     @property
     def best_bid_units(self) -> int | None:
         """The highest bid price in units; None when nobody bids."""
-        return self._bids.best
+        return self.bid_side.best
 
     @property
     def best_ask_units(self) -> int | None:
         """The lowest ask price in units; None when nobody asks."""
-        return self._asks.best
+        return self.ask_side.best
 
     @property
     def best_bid(self) -> Level | None:
@@ -111,13 +110,6 @@ class _Book:
         return bid is not None and ask is not None and bid >= ask
 
     @property
-    def stated_top_units(self) -> tuple[int, int]:
-        """Best bid and best ask as the wire states them, where an empty side has the worst
-        price there can be: 0 or PRICE_ONE. What is not crossed has the bid below the ask."""
-        bids, asks = self._bids.prices, self._asks.prices
-        return bids[-1] if bids else 0, asks[0] if asks else PRICE_ONE
-
-    @property
     def bids(self) -> tuple[Level, ...]:
         """All bids, highest first."""
         return self._levels(Side.BID)
@@ -130,12 +122,12 @@ class _Book:
     @property
     def bid_count(self) -> int:
         """How many bid levels there are."""
-        return len(self._bids)
+        return len(self.bid_side)
 
     @property
     def ask_count(self) -> int:
         """How many ask levels there are."""
-        return len(self._asks)
+        return len(self.ask_side)
 
     def top(self, count: int) -> tuple[tuple[Level, ...], tuple[Level, ...]]:
         """The `count` best bids and the `count` best asks, fewer where there are fewer."""
@@ -170,12 +162,12 @@ class _Book:
     @property
     def wire_bids(self) -> list[tuple[int, int]]:
         """Bids as (price, size) in units, in the order of the wire: ascending, best last."""
-        return self._bids.wire_levels()
+        return self.bid_side.wire_levels()
 
     @property
     def wire_asks(self) -> list[tuple[int, int]]:
         """Asks as (price, size) in units, in the order of the wire: descending, best last."""
-        return self._asks.wire_levels()
+        return self.ask_side.wire_levels()
 
     def to_wire(self) -> dict[str, list[dict[str, str]]]:
         """The fields `bids` and `asks` of a wire book: its order, its minimal decimal text."""
@@ -183,13 +175,13 @@ class _Book:
 
     def mirror(self, token: str) -> Self:
         """The book of the market's other token: a bid at p is there an ask at 1 - p."""
-        return self._of(token, self._market, self._asks.mirrored(), self._bids.mirrored())
+        return self._of(token, self._market, self.ask_side.mirrored(), self.bid_side.mirrored())
 
     def __eq__(self, other: object) -> bool:
         """Whether the levels are the same, whatever the tokens; books and views compare."""
         if not isinstance(other, _Book):
             return NotImplemented
-        return self._bids == other._bids and self._asks == other._asks
+        return self.bid_side == other.bid_side and self.ask_side == other.ask_side
 
     def __repr__(self) -> str:
         return (
@@ -204,9 +196,9 @@ class _Book:
 
     def _side(self, side: Side) -> BookSide:
         if side is Side.BID:
-            return self._bids
+            return self.bid_side
         if side is Side.ASK:
-            return self._asks
+            return self.ask_side
         raise TypeError(f"expected Side.BID or Side.ASK, not {side!r}")
 
     def _levels(self, side: Side, count: int | None = None) -> tuple[Level, ...]:
@@ -240,8 +232,8 @@ class OrderBook(_Book):
         Pairs are (price, size) in units, in any order. Zero sizes are no levels; when a
         price stands there twice, its last size counts.
         """
-        self._bids.replace(bids)
-        self._asks.replace(asks)
+        self.bid_side.replace(bids)
+        self.ask_side.replace(asks)
 
     def set_level(self, side: Side, price: int, size: int) -> None:
         """Give one level its new absolute size, in units.
@@ -249,20 +241,15 @@ class OrderBook(_Book):
         Size 0 removes the level. Removing an absent one, and setting a size that is there
         already, are normal on the wire and change nothing.
         """
-        if side is _BID:
-            self._bids.set(price, size)
-        elif side is _ASK:
-            self._asks.set(price, size)
-        else:
-            raise TypeError(f"expected Side.BID or Side.ASK, not {side!r}")
+        self._side(side).set(price, size)
 
     def view(self) -> BookView:
         """A frozen copy of this moment."""
-        return BookView._of(self._token, self._market, self._bids.copy(), self._asks.copy())
+        return BookView._of(self._token, self._market, self.bid_side.copy(), self.ask_side.copy())
 
     def copy(self) -> "OrderBook":
         """An independent book with the same levels."""
-        return self._of(self._token, self._market, self._bids.copy(), self._asks.copy())
+        return self._of(self._token, self._market, self.bid_side.copy(), self.ask_side.copy())
 
 
 def _wire_dicts(levels: list[tuple[int, int]]) -> list[dict[str, str]]:

@@ -25,7 +25,7 @@ class BookReading(BookView):
     def take(cls, book: OrderBook, trust: Trust, *, settled: bool, now_seconds: float) -> Self:
         """Copy `book`; `now_seconds` is on the clock that `trust` was set by."""
         view = book.view()
-        reading = cls._of(view.token, view.market, view._bids, view._asks)
+        reading = cls._of(view.token, view.market, view.bid_side, view.ask_side)
         reading._trust = trust
         reading._settled = settled
         reading._is_half_told = not settled and view.is_crossed
@@ -34,7 +34,7 @@ class BookReading(BookView):
 
     def labelled(self, trust: Trust, *, now_seconds: float) -> "BookReading":
         """The same levels with another trust, or at another moment."""
-        reading = BookReading._of(self._token, self._market, self._bids, self._asks)
+        reading = BookReading._of(self._token, self._market, self.bid_side, self.ask_side)
         reading._trust = trust
         reading._settled = self._settled
         reading._is_half_told = self._is_half_told

@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from polyactors.book.numbers import Side
+from polyactors.book.numbers import Side, parse_units
 from polyactors.protocol import _readers as read
 from polyactors.protocol._elements import ELEMENTS_MAX
 from polyactors.protocol._json import WireError
@@ -31,7 +31,6 @@ T = TypeVar("T")
 
 _REMEMBERED_MAX = 8192
 """Texts of one kind whose value is kept; all prices of a tick of 0.001 many times over."""
-_TIMESTAMPS_MAX = 64
 
 _Hash = Annotated[str, Meta(max_length=read.IDENTIFIER_LENGTH_MAX)]
 
@@ -57,10 +56,9 @@ _tokens = Remembered(read.read_token, 2 * _REMEMBERED_MAX)
 _markets = Remembered(read.read_market, 2 * _REMEMBERED_MAX)
 _sides = Remembered[Side](read.read_side, 8)
 _prices = Remembered(read.read_level_price)
-_sizes = Remembered(read.read_size)
+_sizes = Remembered(parse_units, 2 * _REMEMBERED_MAX)
 _best_bids = Remembered(read.read_best_bid)
 _best_asks = Remembered(read.read_best_ask)
-_timestamps = Remembered(read.read_timestamp_ms, _TIMESTAMPS_MAX)
 
 
 class _Part(Struct, gc=False, forbid_unknown_fields=True):
@@ -97,7 +95,7 @@ class _PriceChange(_Event, tag="price_change"):
     def read(self) -> PriceChange:
         return PriceChange(
             _markets[self.market],
-            _timestamps[self.timestamp],
+            read.read_timestamp_ms(self.timestamp),
             tuple(
                 [
                     LevelChange(
@@ -140,7 +138,7 @@ class _Book(_Event, tag="book"):
             bids=tuple(sorted(_levels(self.bids))),
             asks=tuple(sorted(_levels(self.asks), reverse=True)),
             hash=self.hash,
-            timestamp_ms=_timestamps[self.timestamp],
+            timestamp_ms=read.read_timestamp_ms(self.timestamp),
             tick_size=None if tick_size is UNSET else read.read_optional_tick_text(tick_size),
             last_trade_price=None if price is UNSET else read.read_optional_number_text(price),
             min_order_size=None if minimum is UNSET else read.read_optional_decimal_text(minimum),
@@ -169,7 +167,7 @@ class _Trade(_Event, tag="last_trade_price"):
             price=read.read_trade_price(self.price),
             size=_sizes[self.size],
             side=_sides[self.side],
-            timestamp_ms=_timestamps[self.timestamp],
+            timestamp_ms=read.read_timestamp_ms(self.timestamp),
             price_text=self.price,
             transaction_hash=None if transaction is UNSET else transaction or None,
         )
@@ -192,7 +190,7 @@ class _BestBidAsk(_Event, tag="best_bid_ask"):
             market=_markets[self.market],
             best_bid=_best_bids[self.best_bid],
             best_ask=_best_asks[self.best_ask],
-            timestamp_ms=_timestamps[self.timestamp],
+            timestamp_ms=read.read_timestamp_ms(self.timestamp),
         )
 
 
