@@ -399,6 +399,39 @@ async def test_a_send_goes_out_while_a_receive_waits(
     nursery.cancel_scope.cancel()
 
 
+async def test_over_tcp_everything_arrives_in_order(nursery: trio.Nursery) -> None:
+    texts = [f"{number:05} " + "x" * 340 for number in range(20_000)]
+    long_text = "[" + "é" * 300_000 + "]"
+
+    async def talk(stream: trio.SocketStream) -> None:
+        async with trio.open_nursery() as reader:
+            request = await trio_websocket.wrap_server_stream(reader, stream)
+            websocket = await request.accept()
+            await stream.send_all(text_frames(*texts[:10_000]))
+            await websocket.send_message(long_text)
+            await websocket.ping()
+            await websocket.send_message(b"binary")
+            await stream.send_all(text_frames(*texts[10_000:]))
+            await websocket.aclose(1001)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port: int = listeners[0].socket.getsockname()[1]
+    nursery.start_soon(trio.serve_listeners, talk, listeners)
+    websocket = await connect_websocket(
+        nursery,
+        Network(),
+        Target.parse(f"ws://127.0.0.1:{port}/"),
+        connect_timeout_seconds=10.0,
+        send_timeout_seconds=SEND_TIMEOUT_SECONDS,
+        frame_bytes_max=2**20,
+    )
+    received, failure = await receive_all(websocket)
+    assert received == [*texts[:10_000], long_text, b"binary", *texts[10_000:]]
+    assert failure.reason == "closed_1001"
+    await websocket.aclose(politely=True)
+    nursery.cancel_scope.cancel()
+
+
 # --- large frames -----------------------------------------------------------------------------
 
 
