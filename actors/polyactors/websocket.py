@@ -229,11 +229,12 @@ class PulledWebSocket(WebSocket):
 
     async def _say_goodbye(self) -> None:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._read_on)  # the peer's close frame is waited for
+            nursery.start_soon(self._read_to_the_end, nursery.cancel_scope)
             await self._connection.aclose()
             nursery.cancel_scope.cancel()
 
-    async def _read_on(self) -> None:
+    async def _read_to_the_end(self, waiting: trio.CancelScope) -> None:
+        """Look for the peer's close frame; without one, whoever is `waiting` need not."""
         try:
             while not self._has_ended:
                 event = self._wire.proceed(
@@ -246,6 +247,7 @@ class PulledWebSocket(WebSocket):
                     await self._handle(event)
                 elif self._wire.is_all_read:
                     await self._read()
+            waiting.cancel()
         except trio.BusyResourceError:
             pass  # somebody receives: that reads the close frame as well
 

@@ -509,6 +509,17 @@ async def test_a_polite_close_waits_for_the_answer_behind_whatever_comes_before(
     assert server.visits[0].close_code == 1000
 
 
+async def test_a_frame_too_large_amid_our_goodbye_ends_the_wait_for_an_answer(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, say(["x" * (FRAME_BYTES_MAX + 1)]))
+    websocket = await connect(nursery, server.open_stream)
+    await websocket.aclose(politely=True)
+    assert trio.current_time() == 0.0
+    with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+        await server.visits[0].raw(b"still there?")
+
+
 async def test_a_polite_close_answers_the_close_frame_that_it_finds_unread(
     nursery: trio.Nursery, autojump_clock: object
 ) -> None:
