@@ -32,14 +32,13 @@ from polyactors.config import Settings
 from polyactors.errors import SessionFailed
 from polyactors.framing import Framing
 from polyactors.protocol.events import Unreadable
+from polyactors.pulled_websocket import PulledWebSocket, missing_names
 from polyactors.transport import Network, StreamOpener, Target, connect_websocket
 from polyactors.websocket import (
     CLOSE_DEADLINE_SECONDS,
     FRAMES_PER_BATCH_MAX,
     RECEIVE_BYTES,
-    PulledWebSocket,
     WebSocket,
-    missing_names,
 )
 
 TARGET = Target.parse("ws://market.test/ws/market")
@@ -360,6 +359,33 @@ async def test_a_receive_that_is_cancelled_at_once_has_taken_nothing(
         assert scope.cancelled_caught
         received += await websocket.receive_batch()
     assert received == [*texts, "last"]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [frame_bytes(0xA), frame_bytes(0x0, final=False), frame_bytes(0x2)],
+    ids=["pongs", "parts", "binary"],
+)
+async def test_thousands_of_frames_in_one_read_do_not_stop_the_others(
+    nursery: trio.Nursery, autojump_clock: object, frame: bytes
+) -> None:
+    data = frame_bytes(0x1, final=False) if frame == frame_bytes(0x0, final=False) else b""
+    data += frame * 1000
+    streams: list[CountedStream] = []
+
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        streams.append(CountedStream(await server.open_stream(host, port, tls)))
+        return streams[0]
+
+    server = ScriptedServer(nursery, write(data))
+    websocket = await connect(nursery, open_stream)
+    await trio.testing.wait_all_tasks_blocked()
+    reads = streams[0].reads
+    nursery.start_soon(receive_all, websocket)
+    for _ in range(100):
+        await trio.lowlevel.checkpoint()
+    assert streams[0].reads == reads + 1, "it did not get through all of them in one go"
+    nursery.cancel_scope.cancel()
 
 
 async def test_messages_do_not_wait_for_the_answer_to_what_came_behind_them(
