@@ -175,7 +175,7 @@ def test_only_service_and_tree_build_the_tree() -> None:
 
 def test_private_names_of_trio_websocket_are_touched_in_one_module() -> None:
     for name, path in MODULES.items():
-        if name != "polyactors.websocket":
+        if name != "polyactors.pulled_websocket":
             assert "_send_channel" not in path.read_text(), name
             assert "_handle_message_event" not in path.read_text(), name
 

@@ -4,7 +4,7 @@ Everything that the service opens comes through a `Network`, so that the whole s
 over in-memory streams on virtual time as well as over TCP and TLS. Every error of sockets,
 TLS and WebSockets is mapped here, once, to `SessionFailed` with the reason of `feed_down`.
 
-What is then done with an open stream is said in websocket.py.
+What is then done with an open stream is said in pulled_websocket.py.
 """
 
 import os
@@ -20,7 +20,8 @@ from attrs import frozen
 from polyactors.errors import SessionFailed, UsageError, chain_of
 from polyactors.logger import log
 from polyactors.plain_websocket import PlainWebSocket
-from polyactors.websocket import PulledWebSocket, WebSocket, missing_names
+from polyactors.pulled_websocket import PulledWebSocket, missing_names
+from polyactors.websocket import WebSocket
 
 if TYPE_CHECKING:
     import httpx2

@@ -117,3 +117,15 @@ def test_what_comes_after_our_own_close_frame_is_no_breach() -> None:
     client.send(CloseConnection(1000))
     receive(client, frame_bytes(0x1, b"\xff"), [])
     assert client.breach is None
+
+
+@pytest.mark.parametrize("end", [frame_bytes(0x8, b"\x03\xe8"), frame_bytes(0x1, b"\xff")])
+def test_nothing_comes_behind_the_end(end: bytes) -> None:
+    client = opened()
+    list(client.events())
+    client.feed(frame_bytes(0x1, b"last") + end + frame_bytes(0x1, b"behind"))
+    received: list[list[str | bytes]] = [[], [], [], []]
+    events = [client.proceed(texts, bytes_max=100, messages_max=9) for texts in received]
+    assert [texts for texts in received if texts] == [["last"]]
+    assert [type(event) for event in events if event is not None] == [CloseConnection]
+    assert client.is_all_read

@@ -357,6 +357,7 @@ ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
             "429",
             CONNECT_TIMEOUT_SECONDS,
         ),
+        (answer(b"HTTP/1.1 103 Early Hints\r\n\r\n"), "handshake_103", "103", 0.0),
         (answer(b"\x00\x01 nonsense\r\n\r\n"), "unreadable", "Bad HTTP message", 0.0),
         (answer(b"HTTP/1.1 400 X\r\nA: " + b"x" * 10**6), "unreadable", "Bad HTTP message", 0.0),
         (

@@ -164,6 +164,8 @@ def cut(data: bytes, sizes: list[int]) -> list[bytes]:
 @example([frame(0x1, b"", form=16)], [3], 20)
 @example([frame(0x8, b"\x03\xe8"), frame(0x1, b"behind the end")], [], 20)
 @example([frame(0x1, b"begun", final=False), frame(0x1, b"\xff")], [3], 20)
+@example([frame(0x1, b"begun", final=False), frame(0x1, b"no rest of it")], [], 20)
+@example([frame(0x1, b"hidden", masked=True), b"x" * 300], [], 1000)
 def test_a_stream_cut_anywhere_is_heard_alike(
     frames: list[bytes], sizes: list[int], bytes_max: int
 ) -> None:

@@ -82,6 +82,7 @@ PAYLOADS = st.binary(max_size=130)
 WRONG_FRAMES = st.one_of(
     BROKEN_TEXTS.map(lambda payload: frame(0x1, payload)),
     st.builds(frame, st.integers(0, 15), PAYLOADS, final=st.booleans()),
+    TEXTS.map(lambda text: frame(0x1, text.encode(), final=False)),
     st.builds(frame, OPCODES, PAYLOADS, reserved=st.integers(1, 7)),
     st.builds(frame, OPCODES, PAYLOADS, masked=st.just(True)),
     st.builds(

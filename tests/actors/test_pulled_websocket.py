@@ -32,14 +32,13 @@ from polyactors.config import Settings
 from polyactors.errors import SessionFailed
 from polyactors.framing import Framing
 from polyactors.protocol.events import Unreadable
+from polyactors.pulled_websocket import PulledWebSocket, missing_names
 from polyactors.transport import Network, StreamOpener, Target, connect_websocket
 from polyactors.websocket import (
     CLOSE_DEADLINE_SECONDS,
     FRAMES_PER_BATCH_MAX,
     RECEIVE_BYTES,
-    PulledWebSocket,
     WebSocket,
-    missing_names,
 )
 
 TARGET = Target.parse("ws://market.test/ws/market")
@@ -362,6 +361,33 @@ async def test_a_receive_that_is_cancelled_at_once_has_taken_nothing(
     assert received == [*texts, "last"]
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [frame_bytes(0xA), frame_bytes(0x0, final=False), frame_bytes(0x2)],
+    ids=["pongs", "parts", "binary"],
+)
+async def test_thousands_of_frames_in_one_read_do_not_stop_the_others(
+    nursery: trio.Nursery, autojump_clock: object, frame: bytes
+) -> None:
+    data = frame_bytes(0x1, final=False) if frame == frame_bytes(0x0, final=False) else b""
+    data += frame * 1000
+    streams: list[CountedStream] = []
+
+    async def open_stream(host: str, port: int, tls: bool) -> trio.abc.Stream:
+        streams.append(CountedStream(await server.open_stream(host, port, tls)))
+        return streams[0]
+
+    server = ScriptedServer(nursery, write(data))
+    websocket = await connect(nursery, open_stream)
+    await trio.testing.wait_all_tasks_blocked()
+    reads = streams[0].reads
+    nursery.start_soon(receive_all, websocket)
+    for _ in range(100):
+        await trio.lowlevel.checkpoint()
+    assert streams[0].reads == reads + 1, "it did not get through all of them in one go"
+    nursery.cancel_scope.cancel()
+
+
 async def test_messages_do_not_wait_for_the_answer_to_what_came_behind_them(
     nursery: trio.Nursery, autojump_clock: object
 ) -> None:
@@ -396,6 +422,39 @@ async def test_a_send_goes_out_while_a_receive_waits(
         await websocket.send(text)
     await trio.testing.wait_all_tasks_blocked()
     assert batches == [["echo PING"], ["echo again"]]
+    nursery.cancel_scope.cancel()
+
+
+async def test_over_tcp_everything_arrives_in_order(nursery: trio.Nursery) -> None:
+    texts = [f"{number:05} " + "x" * 340 for number in range(20_000)]
+    long_text = "[" + "é" * 300_000 + "]"
+
+    async def talk(stream: trio.SocketStream) -> None:
+        async with trio.open_nursery() as reader:
+            request = await trio_websocket.wrap_server_stream(reader, stream)
+            websocket = await request.accept()
+            await stream.send_all(text_frames(*texts[:10_000]))
+            await websocket.send_message(long_text)
+            await websocket.ping()
+            await websocket.send_message(b"binary")
+            await stream.send_all(text_frames(*texts[10_000:]))
+            await websocket.aclose(1001)
+
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port: int = listeners[0].socket.getsockname()[1]
+    nursery.start_soon(trio.serve_listeners, talk, listeners)
+    websocket = await connect_websocket(
+        nursery,
+        Network(),
+        Target.parse(f"ws://127.0.0.1:{port}/"),
+        connect_timeout_seconds=10.0,
+        send_timeout_seconds=SEND_TIMEOUT_SECONDS,
+        frame_bytes_max=2**20,
+    )
+    received, failure = await receive_all(websocket)
+    assert received == [*texts[:10_000], long_text, b"binary", *texts[10_000:]]
+    assert failure.reason == "closed_1001"
+    await websocket.aclose(politely=True)
     nursery.cancel_scope.cancel()
 
 
@@ -474,6 +533,17 @@ async def test_a_polite_close_waits_for_the_answer_behind_whatever_comes_before(
     await trio.testing.wait_all_tasks_blocked()
     assert trio.current_time() == 0.0
     assert server.visits[0].close_code == 1000
+
+
+async def test_a_frame_too_large_amid_our_goodbye_ends_the_wait_for_an_answer(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    server = ScriptedServer(nursery, say(["x" * (FRAME_BYTES_MAX + 1)]))
+    websocket = await connect(nursery, server.open_stream)
+    await websocket.aclose(politely=True)
+    assert trio.current_time() == 0.0
+    with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+        await server.visits[0].raw(b"still there?")
 
 
 async def test_a_polite_close_answers_the_close_frame_that_it_finds_unread(
