@@ -1,0 +1,173 @@
+"""polyactors, as a program uses it: `open_service`, every check on, one subscriber."""
+
+import gc
+import time
+from collections.abc import Sequence
+from decimal import Decimal
+from pathlib import Path
+
+import attrs
+import trio
+
+import polyactors
+from polyactors import BookUpdated, Event, Service, Settings, TradePrinted, TrustChanged, TrustState
+from polyactors.config import make_settings
+from polyactors.stream import Subscription
+from tests.benchmarks.stream import wire
+from tests.benchmarks.stream.clients.common import Run, Task, rss_bytes
+from tests.benchmarks.stream.profiling import profiled
+from tests.benchmarks.stream.recording import load
+
+AUDITED_SECONDS_MAX = 5.0
+SETTLED_SECONDS = 1.0
+"""For the groups that are open at the end to be judged."""
+
+Batch = tuple[int, list[Event]]
+"""When a subscriber was handed some events, and those."""
+
+
+def settings_of(task: Task) -> Settings:
+    """The defaults, but for where the exchange is, and one connection if that may be."""
+    most = attrs.fields_dict(Settings)["tokens_per_connection"].metadata["maximum"]
+    return make_settings(
+        {
+            "ws_url": task.ws_url,
+            "clob_url": task.http_url,
+            "gamma_url": task.http_url,
+            "tokens_per_connection": min(len(task.tokens), most),
+        }
+    )
+
+
+async def main(task: Task) -> None:
+    """Follow the tokens through the task's scenario."""
+    run = Run(task)
+    run.connecting()
+    async with polyactors.open_service(task.tokens, settings=settings_of(task)) as service:
+        events = service.events()
+        await all_live(service, events)
+        run.all_live()
+        run.result["connections"] = len(service.feed_statuses())
+        await audited(service)
+        run.result["rss_settled_bytes"] = rss_bytes()
+        for _ in range(task.resets):
+            pass
+        if task.messages:
+            await take_messages(run, service, events)
+        checks(run, service)
+        tops = {token: top(service, token) for token in task.tokens}
+    run.finish(tops.__getitem__)
+
+
+async def all_live(service: Service, events: Subscription) -> None:
+    """Return when every book is LIVE."""
+    while service.states()[TrustState.LIVE.value] < len(service.tokens):
+        await events.receive_batch()
+
+
+async def audited(service: Service) -> None:
+    """REST states what every hash takes: no book's can be verified before it was asked."""
+    with trio.move_on_after(AUDITED_SECONDS_MAX):
+        while service.statistics.audits < len(service.tokens):
+            await trio.sleep(0.05)
+
+
+async def take_messages(run: Run, service: Service, events: Subscription) -> None:
+    """Read the stream of events until each connection has told of its last message."""
+    ends_left = run.result["connections"]
+    batches: list[Batch] = []
+    gc.collect()
+    with profiled(run.task.profile):
+        await trio.to_thread.run_sync(run.go)
+        while ends_left:
+            batch = await events.receive_batch()
+            if run.task.is_paced:
+                batches.append((time.monotonic_ns(), batch))
+            for event in batch:
+                ends_left -= type(event) is TradePrinted
+        run.end()
+    run.messages = run.task.messages
+    run.result["coalesced"] = events.coalesced
+    if batches:
+        run.latencies_us = latencies_us(run.task, batches, run.result["start_ns"])
+    await trio.sleep(SETTLED_SECONDS)
+
+
+def checks(run: Run, service: Service) -> None:
+    """What the service has verified meanwhile."""
+    statistics = service.statistics
+    run.result["checks"] = {
+        "not LIVE": len(service.tokens) - service.states()[TrustState.LIVE.value],
+        "desyncs": statistics.desyncs,
+        "resyncs": statistics.resyncs.total(),
+        "groups": statistics.groups,
+        "groups with the stated top": statistics.groups_top_ok,
+        "hash checks": statistics.hash_checks,
+        "unverifiable": statistics.groups_hash_unverifiable,
+        "audits": statistics.audits,
+        "audits right": statistics.audits_ok,
+    }
+
+
+def top(service: Service, token: str) -> tuple[str, str]:
+    """Best bid and ask, as texts."""
+    book = service.book(token)
+    assert book.best_bid is not None
+    assert book.best_ask is not None
+    return str(book.best_bid.price), str(book.best_ask.price)
+
+
+def latencies_us(task: Task, batches: Sequence[Batch], start_ns: int) -> list[float]:
+    """From when each message was due to when the subscriber was handed what it made of a book.
+
+    An update does not say which message it comes from, and one may stand for several. So it is
+    held to be of the last one that was due by then and led to what the update says.
+    """
+    recording = load(Path(task.recording))
+    places = {token: place for place, token in enumerate(recording.tokens)}
+    updates: dict[int, list[tuple[float, wire.Top]]] = {}
+    for at_ns, batch in batches:
+        at_us = (at_ns - start_ns) / 1000
+        for event in batch:
+            if isinstance(event, BookUpdated):
+                updates.setdefault(places[event.token], []).append((at_us, _top_of(event)))
+    messages: dict[int, list[int]] = {}
+    for message, market in enumerate(recording.markets):
+        messages.setdefault(2 * market, []).append(message)
+        messages.setdefault(2 * market + 1, []).append(message)
+    found: list[float] = []
+    for place, numbers in messages.items():
+        dues_us = [recording.dues_us[number] for number in numbers]
+        tops = [recording.top(number, place) for number in numbers]
+        at_us = handed_us(dues_us, tops, updates.get(place, []))
+        found += [at - due for at, due in zip(at_us, dues_us, strict=True)]
+    return found
+
+
+def handed_us(
+    dues_us: Sequence[int], tops: Sequence[wire.Top], updates: Sequence[tuple[float, wire.Top]]
+) -> list[float]:
+    """When each message of one token was handed over, in one of the updates."""
+    handed = [float("inf")] * len(dues_us)
+    number = len(dues_us) - 1
+    for at_us, top in reversed(updates):
+        while number >= 0 and (dues_us[number] > at_us or tops[number] != top):
+            number -= 1
+        if number < 0:
+            break  # what is left was published before the first message
+        handed[number] = at_us
+    for number in reversed(range(len(handed) - 1)):
+        handed[number] = min(handed[number], handed[number + 1])
+    return handed
+
+
+def _top_of(event: BookUpdated) -> wire.Top:
+    return _ticks(event.best_bid), _ticks(event.best_ask), event.bids, event.asks
+
+
+def _ticks(price: Decimal | None) -> int:
+    return -1 if price is None else int(price * wire.TICKS)
+
+
+if __name__ == "__main__":
+    trio.run(main, Task.given())
