@@ -12,10 +12,12 @@ with a TLS record:
   was recorded for, whenever the one before was sent; else as fast as the client takes them.
 - ``/reset``: end every WebSocket with a TCP reset; when that happened.
 - ``/lateness``: by how much paced messages were late, in microseconds.
+- ``/conditions``: of each market, for a client that must know its instruments before.
 """
 
 import argparse
 import base64
+import gc
 import json
 import select
 import socket
@@ -29,7 +31,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from functools import partial
 from hashlib import sha1
-from itertools import accumulate
+from itertools import accumulate, chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -40,9 +42,13 @@ from tests.benchmarks.stream.state import Books
 
 BOOKS_PER_FRAME = 100
 CHUNK_BYTES = 256 * 1024
-LEAD_SECONDS = 0.1
-"""Between `/go` and the first message: every connection must have heard of it."""
+LEAD_SECONDS = 0.3
+"""Between `/go` and the first message: every connection must have heard of it, and be ready."""
 POLL_SECONDS = 0.002
+"""How often a connection looks for `/go` and `/reset`, when there are few of them."""
+FEEDS_POLLING = 5
+"""More than that look less often, so that all of them together cost the same."""
+RESETTING_SECONDS = 5.0
 RESUME_SECONDS = 0.05
 """A client that is back after a reset has subscribed to all when it is quiet for so long."""
 SPIN_SECONDS = 0.0001
@@ -89,7 +95,8 @@ class Exchange:
         self.reset_ns.clear()
         open_feeds = len(self.feeds)
         self.resets += 1
-        while len(self.reset_ns) < open_feeds:
+        until = time.monotonic() + RESETTING_SECONDS
+        while len(self.reset_ns) < open_feeds and time.monotonic() < until:
             time.sleep(POLL_SECONDS)
         return {"reset_ns": min(self.reset_ns)}
 
@@ -104,13 +111,17 @@ class Exchange:
 
     def rest_books(self, tokens: list[str]) -> list[bytes]:
         """The books of those tokens that exist."""
+        places = [self.books.place(token) for token in tokens]
         with self.books_lock:
-            places = [self.books.place(token) for token in tokens]
             return [
                 self.books.rest_book(place, self.sent.get(place // 2, 0))
                 for place in places
                 if place is not None
             ]
+
+    def conditions(self) -> dict[str, Any]:
+        """The condition of each market."""
+        return {"conditions": self.books.conditions()}
 
 
 class Connection:
@@ -180,6 +191,7 @@ class Connection:
             "/go": exchange.go,
             "/reset": exchange.reset,
             "/lateness": exchange.lateness,
+            "/conditions": exchange.conditions,
         }
         return json.dumps(controls[path]()).encode() if path in controls else None
 
@@ -201,14 +213,17 @@ class Feed:
         exchange.feeds.add(self)
         try:
             while exchange.start_ns is None or not self._markets:
-                self._listen(POLL_SECONDS)
+                self._listen(self._poll_seconds())
             while time.monotonic_ns() > exchange.start_ns and self._listen(RESUME_SECONDS):
                 pass  # back after a reset, and still subscribing
             self._send_stream(exchange.start_ns)
             while True:
-                self._listen(POLL_SECONDS)
+                self._listen(self._poll_seconds())
         finally:
             exchange.feeds.discard(self)
+
+    def _poll_seconds(self) -> float:
+        return POLL_SECONDS * max(1.0, len(self._exchange.feeds) / FEEDS_POLLING)
 
     def _listen(self, timeout: float) -> bool:
         """Answer what comes meanwhile; whether something did."""
@@ -255,25 +270,23 @@ class Feed:
     def _send_stream(self, start_ns: int) -> None:
         exchange, recording = self._exchange, self._exchange.recording
         self._is_sending = True
+        due_us = recording.dues_us[-1] if len(recording) else 0
+        trade = exchange.books.trade(min(self._markets), wire.EPOCH_MS + due_us)
         numbers = self._numbers()
         if exchange.is_paced:
             self._send_paced(start_ns, numbers)
         else:
             self._send_at_once(start_ns, numbers)
-        market = exchange.books.market(min(self._markets), len(recording))
-        due_us = recording.dues_us[-1] if len(recording) else 0
-        trade = market.trade(wire.EPOCH_MS + due_us)
-        self._sock.sendall(frames.text_frame(trade.encode()))
+        self._sock.sendall(frames.text_frame(trade))
 
     def _numbers(self) -> "range | array[int]":
         """Which messages this client is to be sent."""
         recording, sent = self._exchange.recording, self._exchange.sent
         if 2 * len(self._markets) == len(recording.tokens) and not any(sent.values()):
             return range(len(recording))
-        begins = {market: sent[market] for market in self._markets}
-        markets = enumerate(recording.markets)
-        never = len(recording)
-        return array("Q", (n for n, market in markets if n >= begins.get(market, never)))
+        books = self._exchange.books
+        left = [books.left(market, sent[market]) for market in self._markets]
+        return array("Q", sorted(chain.from_iterable(left)))
 
     def _send_at_once(self, start_ns: int, numbers: "range | array[int]") -> None:
         blob, ends = self._exchange.recording.frames, self._exchange.recording.frame_ends
@@ -330,6 +343,8 @@ def main() -> None:
     if options.certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(options.certificate)
+    gc.freeze()  # a collection must not hold up who sends
+    gc.disable()
     with socket.create_server(("127.0.0.1", 0), backlog=256) as server:
         print(server.getsockname()[1], flush=True)
         while True:

@@ -70,6 +70,11 @@ class Recording:
         begin = self.frame_ends[message - 1] if message else 0
         return self.frames[begin : self.frame_ends[message]]
 
+    def payload(self, message: int) -> memoryview:
+        """The text of a message."""
+        frame = self.frame(message)
+        return frame[2 if frame[1] < 126 else 4 if frame[1] == 126 else 10 :]
+
     def top(self, message: int, token: int) -> wire.Top:
         """The top of a token's book after a message of its market."""
         bid, ask, bids, asks = self.tops[message * TOP : (message + 1) * TOP]

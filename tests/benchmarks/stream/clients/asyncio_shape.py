@@ -7,7 +7,10 @@ from typing import Any
 
 from tests.benchmarks.stream.clients.common import Run, Task
 
-websockets: Any = import_module("websockets.asyncio.client")
+connect: Any = import_module("websockets.asyncio.client").connect
+ConnectionClosed: Any = import_module("websockets.exceptions").ConnectionClosed
+RECONNECT_SECONDS = 1.0
+
 Side = dict[str, str]
 
 
@@ -26,7 +29,7 @@ async def main(task: Task) -> None:
             asks = {level["price"]: level["size"] for level in event["asks"]}
             books[event["asset_id"]] = bids, asks
             if run.book():
-                run.go() if task.messages else run.finish(top)
+                run.ready(top)
         elif event["event_type"] == "price_change":
             for change in event["price_changes"]:
                 bids, asks = books[change["asset_id"]]
@@ -40,14 +43,16 @@ async def main(task: Task) -> None:
                 run.finish(top)
 
     run.connecting()
-    async with websockets.connect(
-        task.ws_url + "/market", compression=None, max_size=None
-    ) as connection:
-        await connection.send(json.dumps({"type": "market", "assets_ids": task.tokens}))
-        async for text in connection:
-            decoded = json.loads(text)
-            for event in decoded if isinstance(decoded, list) else [decoded]:
-                take(event)
+    while True:
+        try:
+            async with connect(task.ws_url + "/market", compression=None, max_size=None) as socket:
+                await socket.send(json.dumps({"type": "market", "assets_ids": task.tokens}))
+                async for text in socket:
+                    decoded = json.loads(text)
+                    for event in decoded if isinstance(decoded, list) else [decoded]:
+                        take(event)
+        except (OSError, ConnectionClosed):
+            await asyncio.sleep(RECONNECT_SECONDS)
 
 
 if __name__ == "__main__":

@@ -13,8 +13,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn
 
+PAUSE_SECONDS = 1.0
+"""Before each reset: the session must have been a healthy one."""
 EPOCH_MS = 1_790_000_000_000
 """As in wire.py: timestamps are this plus microseconds of the schedule."""
 
@@ -34,7 +37,7 @@ class Task:
     certificate: str = ""
     """The authority of the exchange's certificate; "" without TLS."""
     profile: str = ""
-    """Where a profile is to be written."""
+    """Where a profile is to be written; only ours writes one."""
 
     @classmethod
     def given(cls) -> "Task":
@@ -71,31 +74,53 @@ class Run:
     latencies_us: list[float] = field(default_factory=list[float])
     result: dict[str, Any] = field(default_factory=dict[str, Any])
     _cpu_seconds: float = 0.0
+    _resetting: Thread | None = None
 
     def connecting(self) -> None:
         """Connecting begins."""
         self.result["connect_ns"] = time.monotonic_ns()
 
     def book(self, count: int = 1) -> bool:
-        """Books have come; whether that were all now."""
-        if not self.books:
-            self.result["first_ns"] = time.monotonic_ns()
+        """Books have come; whether that were all now, for the last time."""
         self.books += count
         if self.books != len(self.task.tokens):
             return False
-        self.all_live()
-        return True
+        return self.all_live()
 
-    def all_live(self) -> None:
-        """Every book has come."""
-        self.result |= {"all_ns": time.monotonic_ns(), "rss_bytes": rss_bytes()}
+    def all_live(self) -> bool:
+        """Every book has come; whether there will be no reset any more.
+
+        A reset is asked for by a thread, after a pause: the client goes on as if nothing was.
+        """
+        if self._resetting is None:
+            self.result |= {"all_ns": time.monotonic_ns(), "rss_bytes": rss_bytes()}
+        else:
+            self.result["again_ns"].append(time.monotonic_ns())
+            self._resetting.join()
+        if len(self.result.setdefault("again_ns", [])) == self.task.resets:
+            return True
+        self._resetting = Thread(target=self._reset, daemon=True)
+        self._resetting.start()
+        return False
+
+    def _reset(self) -> None:
+        time.sleep(PAUSE_SECONDS)
+        self.books = 0
+        self.result.setdefault("reset_ns", []).append(self.task.control("/reset")["reset_ns"])
+
+    def ready(self, top: Callable[[str], tuple[str, str]] | None = None) -> None:
+        """All books are there for the last time: on with the stream, or the end."""
+        if self.task.messages:
+            self.go()
+        else:
+            self.finish(top)
 
     def go(self) -> None:
         """Let the exchange begin to send."""
         self.result |= self.task.control("/go")
         self._cpu_seconds = time.process_time()
 
-    def message(self, timestamp: str) -> bool:
+    def message(self, timestamp: str | int) -> bool:
         """A message was taken in; whether it was the last."""
         self.messages += 1
         if self.task.is_paced:
@@ -119,7 +144,11 @@ class Run:
             result["latencies_us"] = [round(latency, 1) for latency in self.latencies_us]
         if top is not None:
             result["tops"] = {token: ticks(*top(token)) for token in self.task.tokens}
-        result |= {"messages": self.messages, "python": sys.version.split()[0]}
+        result |= {
+            "messages": self.messages,
+            "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "python": sys.version.split()[0],
+        }
         print(json.dumps(result), flush=True)
         os._exit(0)
 

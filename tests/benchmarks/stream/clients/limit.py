@@ -69,9 +69,7 @@ async def main(task: Task) -> None:
         for payload in splitter.feed(await stream.receive_some(RECEIVE_BYTES)):
             if payload.startswith(b"["):
                 if run.book(len(decode_all(payload))):
-                    if not task.messages:
-                        run.finish()
-                    run.go()
+                    run.ready()
                 continue
             message = decode(payload)
             if type(message) is PriceChange and run.message(message.timestamp):
