@@ -73,7 +73,7 @@ def instruments_of(task: Task) -> dict[str, Any]:
             instrument_id=name,
             raw_symbol=name.symbol,
             outcome="Yes",
-            description="",
+            description="-",
             asset_class=AssetClass.ALTERNATIVE,
             currency=USDC,
             price_precision=3,
