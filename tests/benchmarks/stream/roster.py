@@ -35,9 +35,7 @@ class Client:
 
 
 CLIENTS = (
-    Client(
-        "ours", "**polyactors**", STREAMS | BOOKS | {"growth", "tls"}, needs_no_peer=True
-    ),
+    Client("ours", "**polyactors**", STREAMS | BOOKS | {"growth", "tls"}, needs_no_peer=True),
     Client(
         "limit",
         "limit: receive, typed decode, no books",
@@ -53,7 +51,10 @@ CLIENTS = (
     ),
     Client("straight", "straightforward Trio", STREAMS | BOOKS | {"tls"}, needs_no_peer=True),
     Client(
-        "nautilus", "NautilusTrader, uvloop", STREAMS | BOOKS, packages=("nautilus_trader", "uvloop")
+        "nautilus",
+        "NautilusTrader, uvloop",
+        STREAMS | BOOKS,
+        packages=("nautilus_trader", "uvloop"),
     ),
     Client(
         "poly_websockets",

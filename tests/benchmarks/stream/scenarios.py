@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 
 from tests.benchmarks.stream.recording import Shape
 
@@ -47,7 +47,9 @@ class Scenario:
     title: str
     text: str
     variants: tuple[Variant, ...]
-    measures: tuple[Measure, ...] = field()
+    measures: tuple[Measure, ...]
+    is_growth: bool = False
+    """Whether each variant is set against the first."""
 
 
 def us_per_message(variant: Variant, result: Result) -> float:
@@ -85,6 +87,11 @@ def growth_ratio(_: Variant, result: Result) -> float:
     return median(latencies[-fifth:]) / median(latencies[:fifth])
 
 
+def late_ms(_: Variant, result: Result) -> float:
+    """By how much the exchange was late: part of the latency, and no client's fault."""
+    return float(result["lateness"]["p99"]) / 1000
+
+
 def start_ms(_: Variant, result: Result) -> float:
     """From the beginning of the connection until every book was there."""
     return float(result["all_ns"] - result["connect_ns"]) / 1e6
@@ -112,6 +119,7 @@ LATENCY = (
     Measure("p99 ms", latency_ms(0.99)),
     Measure("CPU ms per 1,000 messages", cpu_ms_per_1000),
     Measure("p50 at the end / at the beginning", growth_ratio, is_compared=False),
+    Measure("exchange late p99 ms", late_ms, is_compared=False),
 )
 MEMORY = (Measure("MB", memory_mb), Measure("MB at most", peak_mb))
 START = (Measure("ms", start_ms),)
@@ -181,6 +189,7 @@ def scenarios(*, is_quick: bool) -> tuple[Scenario, ...]:
             "The cost of a message, saturated, as there are more tokens.",
             tuple(sent_at_once(count, 50_000, f"{count:,} tokens") for count in growing),
             COST,
+            is_growth=True,
         ),
         Scenario(
             "tls",

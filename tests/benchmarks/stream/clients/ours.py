@@ -138,9 +138,7 @@ def top(service: Service, token: str) -> tuple[str, str]:
     return str(book.best_bid.price), str(book.best_ask.price)
 
 
-def latencies_us(
-    recording: Recording, batches: Sequence[Batch], start_ns: int
-) -> list[float]:
+def latencies_us(recording: Recording, batches: Sequence[Batch], start_ns: int) -> list[float]:
     """From when each message was due to when its last event was handed over."""
     places = {token: place for place, token in enumerate(recording.tokens)}
     updates: dict[int, list[tuple[float, wire.Top]]] = {}

@@ -71,7 +71,7 @@ function finish() {
   }
   if (latencies.length) result.latencies_us = latencies.map((us) => Math.round(us * 10) / 10);
   result.messages = messages;
-  result.peak_bytes = process.resourceUsage().maxRSS * 1024;
+  result.peak_bytes = Number(fs.readFileSync('/proc/self/status', 'utf8').match(/VmHWM:\s*(\d+)/)[1]) * 1024;
   result.node = process.version.slice(1);
   process.stdout.write(JSON.stringify(result) + '\n', () => process.exit(0));
 }

@@ -72,9 +72,7 @@ async def receive(task: Task, send: "trio.MemorySendChannel[str]") -> None:
                 use_ssl=bool(task.certificate),
                 max_message_size=MESSAGE_BYTES_MAX,
             ) as socket:
-                await socket.send_message(
-                    json.dumps({"type": "market", "assets_ids": task.tokens})
-                )
+                await socket.send_message(json.dumps({"type": "market", "assets_ids": task.tokens}))
                 while True:
                     await send.send(await socket.get_message())
         except* (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError, OSError):
