@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from attrs import frozen
-
 from tests.benchmarks.stream.figures import OURS, Figures, Spread
 from tests.benchmarks.stream.table import TITLES, number
 

@@ -59,7 +59,7 @@ _RESET = struct.pack("ii", 1, 0)
 """SO_LINGER: on, for no time."""
 
 
-class Gone(Exception):
+class GoneError(Exception):
     """The connection has ended."""
 
 
@@ -77,7 +77,7 @@ class Exchange:
         self.sent: dict[int, int] = {}
         """By market: how many messages of the stream its connection has sent."""
         self.feeds: set[Feed] = set()
-        self.late_us: "array[float]" = array("d")
+        self.late_us: array[float] = array("d")
 
     def due(self) -> int:
         """How many messages should have been sent by now: those before are in the first books."""
@@ -140,7 +140,7 @@ class Connection:
             return False
         data = self.sock.recv(65536)
         if not data:
-            raise Gone
+            raise GoneError
         self.buffer += data
         return True
 
@@ -232,7 +232,7 @@ class Feed:
         if self._resets != self._exchange.resets:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._exchange.reset_ns.append(time.monotonic_ns())
-            raise Gone
+            raise GoneError
         connection = self._connection
         if not connection.receive(timeout):
             return False
@@ -240,7 +240,7 @@ class Feed:
             opcode, payload = taken
             if opcode == frames.CLOSE:
                 self._sock.sendall(frames.frame(frames.CLOSE, payload))
-                raise Gone
+                raise GoneError
             if opcode == frames.PING:
                 self._sock.sendall(frames.frame(frames.PONG, payload))
             elif payload == b"PING":
@@ -326,7 +326,7 @@ def handle(exchange: Exchange, sock: socket.socket, context: ssl.SSLContext | No
         if context is not None and sock.recv(1, socket.MSG_PEEK)[:1] == bytes([TLS_RECORD]):
             sock = context.wrap_socket(sock, server_side=True)
         Connection(exchange, sock).serve()
-    except (Gone, OSError):
+    except (GoneError, OSError):
         pass
     finally:
         sock.close()

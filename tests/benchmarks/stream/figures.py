@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
 from attrs import frozen
-
 from tests.benchmarks.stream.runner import Run
 from tests.benchmarks.stream.scenarios import Scenario
 

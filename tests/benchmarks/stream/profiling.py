@@ -2,7 +2,7 @@
 
 import cProfile
 import pstats
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.util import find_spec
@@ -13,7 +13,7 @@ LINES = 60
 
 
 @contextmanager
-def profiled(path: str) -> Iterator[None]:
+def profiled(path: str) -> Generator[None]:
     """Profile the block and write the report to a file; "" for neither."""
     if not path:
         yield

@@ -14,7 +14,6 @@ from pathlib import Path
 from random import Random
 
 from attrs import frozen
-
 from tests.benchmarks.stream import wire
 from tests.benchmarks.stream.frames import text_frame
 
@@ -102,7 +101,7 @@ def make(shape: Shape) -> Recording:
     random = Random(shape.messages)
     trading = wire.Trading(shape.tokens, LEVELS)
     books, frames = bytearray(), bytearray()
-    arrays = {name: array(code) for name, code in _TYPES.items()}
+    arrays: dict[str, array[int]] = {name: array(code) for name, code in _TYPES.items()}
     for market in trading.markets:
         for token in (0, 1):
             books += market.first_book(token, wire.EPOCH_MS - 1).encode()

@@ -3,12 +3,11 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from attrs import asdict, evolve, frozen
-
+import cattrs
+from attrs import evolve, frozen
 from tests.benchmarks.stream.chart import chart
-from tests.benchmarks.stream.figures import Figures, Row
+from tests.benchmarks.stream.figures import Figures
 from tests.benchmarks.stream.machine import machine
 from tests.benchmarks.stream.roster import Ready
 from tests.benchmarks.stream.runner import ROOT, Run
@@ -90,20 +89,12 @@ class Report:
         path = folder / FIGURES
         if not path.exists():
             return None
-        kept: dict[str, Any] = json.loads(path.read_text())
-        kept["machine"] = tuple(kept["machine"])
-        kept["figures"] = {
-            name: Figures(
-                tuple(Row(**{**row, "faults": tuple(row["faults"])}) for row in figures["rows"])
-            )
-            for name, figures in kept["figures"].items()
-        }
-        return cls(**kept)
+        return cattrs.structure(json.loads(path.read_text()), cls)
 
     def write(self, folder: Path, *, is_quick: bool) -> None:
         """Keep the figures, and what is made of them."""
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / FIGURES).write_text(json.dumps(asdict(self), indent=1))
+        (folder / FIGURES).write_text(json.dumps(cattrs.unstructure(self), indent=1))
         (folder / REPORT).write_text(self.markdown(is_quick=is_quick))
         (folder / CHART).write_text(chart(self.figures))
 

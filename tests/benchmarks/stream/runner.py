@@ -6,7 +6,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from http.client import HTTPConnection
@@ -16,7 +16,6 @@ from typing import Any
 
 import trustme
 from attrs import frozen
-
 from tests.benchmarks.stream.clients.common import Task
 from tests.benchmarks.stream.recording import load, recorded
 from tests.benchmarks.stream.roster import Ready
@@ -50,8 +49,10 @@ def run_all(
     wanted: dict[Variant, dict[str, Ready]] = {}
     for scenario in scenarios:
         for variant in scenario.variants:
-            takers = [one for one in clients if scenario.name in one.client.scenarios]
-            wanted.setdefault(variant, {}).update({one.client.name: one for one in takers})
+            here = wanted.setdefault(variant, {})
+            for ready in clients:
+                if scenario.name in ready.client.scenarios:
+                    here[ready.client.name] = ready
     runs: list[Run] = []
     for number in range(rounds):
         for variant, takers in wanted.items():
@@ -127,7 +128,7 @@ def _faults(
 
 
 @contextmanager
-def _exchange(recording: Path, variant: Variant) -> Iterator[tuple[int, str]]:
+def _exchange(recording: Path, variant: Variant) -> Generator[tuple[int, str]]:
     """A running exchange: its port, and the authority of its certificate when there is TLS."""
     command = [sys.executable, "-m", "tests.benchmarks.stream.exchange", str(recording)]
     if variant.is_paced:

@@ -5,7 +5,6 @@ from statistics import median
 from typing import Any
 
 from attrs import evolve, frozen
-
 from tests.benchmarks.stream.recording import Shape
 
 WARM_SHARE = 0.2
@@ -55,8 +54,9 @@ class Scenario:
 def us_per_message(variant: Variant, result: Result) -> float:
     """From the first message on, or from when the client was warm, if it says."""
     begin_ns = result.get("warm_ns", result["start_ns"])
-    messages = variant.shape.messages - result.get("warm_messages", 0)
-    return float(result["end_ns"] - begin_ns) / 1000 / messages
+    messages: int = variant.shape.messages - result.get("warm_messages", 0)
+    took_ns: int = result["end_ns"] - begin_ns
+    return took_ns / 1000 / messages
 
 
 def warm_latencies(result: Result) -> list[float]:
@@ -109,8 +109,9 @@ def peak_mb(_: Variant, result: Result) -> float:
 
 def reset_ms(_: Variant, result: Result) -> float:
     """From a reset until every book was there again: the median of several."""
-    pairs = zip(result["reset_ns"], result["again_ns"], strict=True)
-    return median((again_ns - reset_ns) / 1e6 for reset_ns, again_ns in pairs)
+    begins: list[int] = result["reset_ns"]
+    ends: list[int] = result["again_ns"]
+    return median((end - begin) / 1e6 for begin, end in zip(begins, ends, strict=True))
 
 
 COST = (Measure("µs a message", us_per_message),)

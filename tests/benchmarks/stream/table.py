@@ -7,7 +7,7 @@ from tests.benchmarks.stream.roster import CLIENTS
 from tests.benchmarks.stream.scenarios import Scenario
 
 TITLES = {client.name: client.title for client in CLIENTS}
-NONE = "–"
+NONE = "-"
 
 
 def number(value: float) -> str:
@@ -18,12 +18,12 @@ def number(value: float) -> str:
 
 
 def cell(spread: Spread | None) -> str:
-    """Median [minimum–maximum]."""
+    """Median [minimum-maximum]."""
     if spread is None:
         return NONE
     low, high = number(spread.low), number(spread.high)
     middle = number(spread.median)
-    return middle if low == high else f"{middle} [{low}–{high}]"
+    return middle if low == high else f"{middle} [{low}-{high}]"
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

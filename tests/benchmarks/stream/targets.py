@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 from attrs import frozen
-
 from tests.benchmarks.stream.figures import OURS, Figures
 from tests.benchmarks.stream.table import NONE, TITLES, number, table
 

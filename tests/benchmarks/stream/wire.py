@@ -4,7 +4,6 @@ A hash covers every level of a book, and each message states two. So the JSON te
 is kept in sorted lists: joining and hashing 100 of them costs a few microseconds.
 """
 
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from hashlib import sha1

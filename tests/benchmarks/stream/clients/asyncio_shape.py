@@ -1,14 +1,15 @@
+# pyright: basic, reportMissingImports=false
+# What it measures is not installed where types are checked.
 """The common asyncio shape: websockets, json, dictionaries of strings, best price by max()."""
 
 import asyncio
 import json
-from importlib import import_module
 from typing import Any
 
 from tests.benchmarks.stream.clients.common import Run, Task
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
 
-connect: Any = import_module("websockets.asyncio.client").connect
-ConnectionClosed: Any = import_module("websockets.exceptions").ConnectionClosed
 RECONNECT_SECONDS = 1.0
 
 Side = dict[str, str]

@@ -4,7 +4,6 @@ import ssl
 
 import msgspec
 import trio
-
 from tests.benchmarks.stream.clients.common import Run, Task
 from tests.benchmarks.stream.frames import Splitter, client_frame
 
@@ -66,7 +65,7 @@ async def main(task: Task) -> None:
     await stream.send_all(client_frame(msgspec.json.encode(subscription)))
     splitter = Splitter()
     while True:
-        for payload in splitter.feed(await stream.receive_some(RECEIVE_BYTES)):
+        for payload in splitter.feed(bytes(await stream.receive_some(RECEIVE_BYTES))):
             if payload.startswith(b"["):
                 if run.book(len(decode_all(payload))):
                     run.ready()

@@ -1,3 +1,5 @@
+# pyright: basic, reportMissingImports=false
+# What it measures is not installed where types are checked.
 """NautilusTrader: its Polymarket data client, data engine and cached books, on uvloop.
 
 Instruments are made by hand, for that Gamma is not asked; else as a node of it would have them.
@@ -5,45 +7,48 @@ Instruments are made by hand, for that Gamma is not asked; else as a node of it 
 
 import asyncio
 from decimal import Decimal
-from importlib import import_module
 from typing import Any
 
+import uvloop
+from nautilus_trader.adapters.polymarket.common.constants import POLYMARKET_VENUE
+from nautilus_trader.adapters.polymarket.common.symbol import get_polymarket_instrument_id
+from nautilus_trader.adapters.polymarket.config import PolymarketDataClientConfig
+from nautilus_trader.adapters.polymarket.data import PolymarketDataClient
+from nautilus_trader.adapters.polymarket.providers import PolymarketInstrumentProvider
+from nautilus_trader.cache.cache import Cache
+from nautilus_trader.common.component import LiveClock, MessageBus, init_logging
+from nautilus_trader.common.config import InstrumentProviderConfig
+from nautilus_trader.core.uuid import UUID4
+from nautilus_trader.data.messages import SubscribeOrderBook
+from nautilus_trader.live.data_engine import LiveDataEngine
+from nautilus_trader.model.currencies import USDC
+from nautilus_trader.model.data import OrderBookDelta
+from nautilus_trader.model.enums import AssetClass, BookType
+from nautilus_trader.model.identifiers import ClientId, TraderId
+from nautilus_trader.model.instruments import BinaryOption
+from nautilus_trader.model.objects import Price, Quantity
 from tests.benchmarks.stream.clients.common import Run, Task
 
 TICK_SECONDS = 0.01
 """A node's timers keep its loop awake; without any a lost connection is not noticed."""
-CONNECTIONS = 1
-nautilus: Any = import_module("nautilus_trader")
-
-
-def names(module: str, *wanted: str) -> list[Any]:
-    """Some names of a module of NautilusTrader."""
-    found = import_module(f"nautilus_trader.{module}")
-    return [getattr(found, name) for name in wanted]
+guards: list[Any] = []
+"""What keeps its logging from being set up twice."""
 
 
 def engine_of(task: Task) -> tuple[Any, Any, Any]:
     """Engine, message bus and cache, with a client for Polymarket."""
-    [Cache] = names("cache.cache", "Cache")
-    LiveClock, MessageBus, init_logging = names(
-        "common.component", "LiveClock", "MessageBus", "init_logging"
-    )
-    [Config] = names("adapters.polymarket.config", "PolymarketDataClientConfig")
-    [DataClient] = names("adapters.polymarket.data", "PolymarketDataClient")
-    [Provider] = names("adapters.polymarket.providers", "PolymarketInstrumentProvider")
-    [ProviderConfig] = names("common.config", "InstrumentProviderConfig")
-    [Engine] = names("live.data_engine", "LiveDataEngine")
-    [TraderId] = names("model.identifiers", "TraderId")
 
     loop, clock = asyncio.get_running_loop(), LiveClock()
     guards.append(init_logging(bypass=True))
     bus, cache = MessageBus(TraderId("T-001"), clock), Cache(database=None)
-    engine = Engine(loop=loop, msgbus=bus, cache=cache, clock=clock)
+    engine = LiveDataEngine(loop=loop, msgbus=bus, cache=cache, clock=clock)
     shared = {"msgbus": bus, "cache": cache, "clock": clock, "loop": loop, "name": None}
-    client = DataClient(
+    client = PolymarketDataClient(
         http_client=None,
-        instrument_provider=Provider(client=None, clock=clock, config=ProviderConfig()),
-        config=Config(
+        instrument_provider=PolymarketInstrumentProvider(
+            client=None, clock=clock, config=InstrumentProviderConfig()
+        ),
+        config=PolymarketDataClientConfig(
             base_url_ws=task.ws_url + "/",
             ws_connection_initial_delay_secs=0.01,
             ws_connection_delay_secs=0.01,
@@ -60,15 +65,10 @@ def engine_of(task: Task) -> tuple[Any, Any, Any]:
 
 def instruments_of(task: Task) -> dict[str, Any]:
     """An instrument for each token."""
-    [BinaryOption] = names("model.instruments", "BinaryOption")
-    [AssetClass] = names("model.enums", "AssetClass")
-    Price, Quantity = names("model.objects", "Price", "Quantity")
-    [USDC] = names("model.currencies", "USDC")
-    [instrument_id] = names("adapters.polymarket.common.symbol", "get_polymarket_instrument_id")
     conditions = task.control("/conditions")["conditions"]
     found: dict[str, Any] = {}
     for place, token in enumerate(task.tokens):
-        name = instrument_id(conditions[place // 2], token)
+        name = get_polymarket_instrument_id(conditions[place // 2], token)
         found[token] = BinaryOption(
             instrument_id=name,
             raw_symbol=name.symbol,
@@ -90,10 +90,6 @@ def instruments_of(task: Task) -> dict[str, Any]:
             ts_init=0,
         )
     return found
-
-
-guards: list[Any] = []
-"""What keeps its logging from being set up twice."""
 
 
 async def main(task: Task) -> None:
@@ -120,31 +116,29 @@ async def main(task: Task) -> None:
         if entries % 2 == 0 and run.message(told.ts_event // 1_000_000):
             run.finish(top)
 
-    [Subscribe] = names("data.messages", "SubscribeOrderBook")
-    [BookType] = names("model.enums", "BookType")
-    [Delta] = names("model.data", "OrderBookDelta")
-    [ClientId] = names("model.identifiers", "ClientId")
-    [UUID4] = names("core.uuid", "UUID4")
-    [VENUE] = names("adapters.polymarket.common.constants", "POLYMARKET_VENUE")
     bus.subscribe(topic="data.book.deltas.*", handler=on_deltas)
     run.connecting()
     for instrument in instruments.values():
         engine.execute(
-            Subscribe(
+            SubscribeOrderBook(
                 instrument.id,
-                Delta,
+                OrderBookDelta,
                 BookType.L2_MBP,
                 ClientId("POLYMARKET"),
-                VENUE,
+                POLYMARKET_VENUE,
                 UUID4(),
                 0,
                 managed=True,
             )
         )
-    while True:
+    await ticking()
+
+
+async def ticking() -> None:
+    """Keep the loop awake."""
+    while True:  # noqa: ASYNC110  it is the sleeping that is wanted
         await asyncio.sleep(TICK_SECONDS)
 
 
 if __name__ == "__main__":
-    uvloop: Any = import_module("uvloop")
     uvloop.run(main(Task.given()))

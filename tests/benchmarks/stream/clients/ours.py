@@ -8,17 +8,18 @@ from pathlib import Path
 
 import attrs
 import trio
-
-import polyactors
-from polyactors import BookUpdated, Event, Service, Settings, TradePrinted, TrustChanged, TrustState
-from polyactors.config import make_settings
-from polyactors.stream import Subscription
 from tests.benchmarks.stream import wire
 from tests.benchmarks.stream.clients.common import Run, Task, rss_bytes
 from tests.benchmarks.stream.profiling import profiled
 from tests.benchmarks.stream.recording import Recording, load
 
+import polyactors
+from polyactors import BookUpdated, Event, Service, Settings, TradePrinted, TrustChanged, TrustState
+from polyactors.config import make_settings
+from polyactors.stream import Subscription
+
 AUDITED_SECONDS_MAX = 5.0
+POLL_SECONDS = 0.05
 SETTLED_SECONDS = 1.0
 """For the groups that are open at the end to be judged."""
 
@@ -86,8 +87,8 @@ async def all_live_again(service: Service, events: Subscription) -> None:
 async def audited(service: Service) -> None:
     """REST states what every hash takes: no book's can be verified before it was asked."""
     with trio.move_on_after(AUDITED_SECONDS_MAX):
-        while service.statistics.audits < len(service.tokens):
-            await trio.sleep(0.05)
+        while service.statistics.audits < len(service.tokens):  # noqa: ASYNC110  nothing tells it
+            await trio.sleep(POLL_SECONDS)
 
 
 async def take_messages(run: Run, service: Service, events: Subscription) -> None:
@@ -155,8 +156,8 @@ def latencies_us(recording: Recording, batches: Sequence[Batch], start_ns: int) 
         dues_us = [recording.dues_us[number] for number in numbers]
         for place in (2 * market, 2 * market + 1):
             tops = [recording.top(number, place) for number in numbers]
-            at_us = handed_us(dues_us, tops, updates.get(place, []))
-            for number, due, at in zip(numbers, dues_us, at_us, strict=True):
+            handed = handed_us(dues_us, tops, updates.get(place, []))
+            for number, due, at in zip(numbers, dues_us, handed, strict=True):
                 found[number] = max(found[number], at - due)
     return found
 

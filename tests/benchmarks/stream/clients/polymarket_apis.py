@@ -1,13 +1,16 @@
+# pyright: basic, reportMissingImports=false
+# What it measures is not installed where types are checked.
 """polymarket-apis: its asynchronous client with a LocalOrderBookStore, told of raw messages."""
 
 import asyncio
 import logging
-from importlib import import_module
-from typing import Any
 
+from polymarket_apis.clients.websockets_client import (
+    AsyncPolymarketWebsocketsClient,
+    LocalOrderBookStore,
+)
 from tests.benchmarks.stream.clients.common import Run, Task
 
-module: Any = import_module("polymarket_apis.clients.websockets_client")
 TIMESTAMP = '"timestamp":"'
 END = 60
 """So many characters from the end of a message there stand its type and, changes, its time."""
@@ -16,7 +19,7 @@ END = 60
 async def main(task: Task) -> None:
     """Follow the tokens; what is counted has been applied to the store already."""
     run = Run(task)
-    books = module.LocalOrderBookStore()
+    books = LocalOrderBookStore()
 
     def top(token: str) -> tuple[str, str]:
         return str(books.best_bid(token)), str(books.best_ask(token))
@@ -33,7 +36,7 @@ async def main(task: Task) -> None:
             run.end()
             run.finish(top)
 
-    client = module.AsyncPolymarketWebsocketsClient()
+    client = AsyncPolymarketWebsocketsClient()
     client.url_market = task.ws_url + "/market"
     run.connecting()
     await client.open_market_connection(

@@ -1,3 +1,5 @@
+# pyright: basic, reportMissingImports=false
+# What it measures is not installed where types are checked.
 """polymarket-client, the official one: a stream of typed events, and no books.
 
 There is no public way to name another endpoint: its production environment is cloned.
@@ -5,14 +7,10 @@ There is no public way to name another endpoint: its production environment is c
 
 import asyncio
 from dataclasses import replace
-from importlib import import_module
-from typing import Any
 
+from polymarket import AsyncPublicClient, environments
+from polymarket.streams import MarketSpec
 from tests.benchmarks.stream.clients.common import Run, Task
-
-environments: Any = import_module("polymarket.environments")
-AsyncPublicClient: Any = import_module("polymarket").AsyncPublicClient
-MarketSpec: Any = import_module("polymarket.streams").MarketSpec
 
 
 async def main(task: Task) -> None:

@@ -8,13 +8,11 @@ import json
 import math
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 import attrs
 import cattrs
 import trio
 import trio_websocket
-
 from tests.benchmarks.stream.clients.common import Run, Task
 
 BUFFER = 256
@@ -62,19 +60,20 @@ converter.register_structure_hook(Decimal, lambda text, _: Decimal(text))
 
 async def receive(task: Task, send: "trio.MemorySendChannel[str]") -> None:
     """Connect, subscribe, hand on each message; again when the connection is lost."""
-    port = urlsplit(task.ws_url).port
     while True:
         try:
             async with trio_websocket.open_websocket(
                 "127.0.0.1",
-                port,
+                task.port,
                 "/ws/market",
                 use_ssl=bool(task.certificate),
                 max_message_size=MESSAGE_BYTES_MAX,
             ) as socket:
                 await socket.send_message(json.dumps({"type": "market", "assets_ids": task.tokens}))
                 while True:
-                    await send.send(await socket.get_message())
+                    text = await socket.get_message()
+                    assert isinstance(text, str)
+                    await send.send(text)
         except* (trio_websocket.ConnectionClosed, trio_websocket.HandshakeError, OSError):
             pass
 
@@ -86,7 +85,8 @@ async def parse(
     types: dict[str, Any] = {"book": Book, "price_change": PriceChange}
     async for text in texts:
         decoded = json.loads(text)
-        for event in decoded if isinstance(decoded, list) else [decoded]:
+        events: list[Any] = decoded if text.startswith("[") else [decoded]
+        for event in events:
             if (wanted := types.get(event["event_type"])) is not None:
                 await send.send(converter.structure(event, wanted))
 
