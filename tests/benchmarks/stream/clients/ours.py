@@ -18,7 +18,7 @@ from polyactors import BookUpdated, Event, Service, Settings, TradePrinted, Trus
 from polyactors.config import make_settings
 from polyactors.stream import Subscription
 
-AUDITED_SECONDS_MAX = 5.0
+AUDITED_SECONDS_MAX = 20.0
 POLL_SECONDS = 0.05
 SETTLED_SECONDS = 1.0
 """For the groups that are open at the end to be judged."""
@@ -122,7 +122,7 @@ def verified(service: Service) -> dict[str, object]:
     }
     wrong = {
         "books not LIVE": len(service.tokens) - service.states()[TrustState.LIVE.value],
-        "desyncs": statistics.desyncs,
+        **{f"desyncs: {why}": n for why, n in statistics.desyncs_by_reason.items()},
         "groups without the stated top": statistics.groups - statistics.groups_top_ok,
     }
     return {
