@@ -1,4 +1,7 @@
-"""The chart: for each question a dot per client on a scale of powers of ten, as SVG."""
+"""The chart: for each question a dot per client on a scale of powers of ten, as SVG.
+
+Less is better everywhere. A line reaches from minimum to maximum, or from p50 to p99.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -17,7 +20,7 @@ ROW, HEAD, GAP = 22, 40, 18
 STYLE = """
 text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .title { font-weight: 600; font-size: 14px; }
-.tick, .unit { fill: #59636e; font-size: 11px; }
+.tick { fill: #59636e; font-size: 11px; }
 .grid { stroke: #d1d9e0; }
 .dot, .ring, .range { stroke: #818b98; fill: #818b98; stroke-width: 2; }
 .ring { fill: none; }
@@ -26,7 +29,7 @@ text { font: 13px system-ui, sans-serif; fill: #1f2328; }
 .ours text { font-weight: 600; }
 @media (prefers-color-scheme: dark) {
   text { fill: #f0f6fc; }
-  .tick, .unit { fill: #9198a1; }
+  .tick { fill: #9198a1; }
   .grid { stroke: #3d444d; }
   .ours .dot, .ours .ring, .ours .range { stroke: #58a6ff; fill: #58a6ff; }
   .ours .ring { fill: none; }
@@ -42,23 +45,21 @@ class Panel:
     variant: str
     measure: str
     title: str
-    unit: str
     second: str = ""
 
 
 PANELS = (
-    Panel("saturated", "", "µs a message", "Saturated: cost of a message", "µs"),
+    Panel("saturated", "", "µs a message", "Saturated: cost of a message, µs"),
     Panel(
         "live",
         "1,000 messages/s",
         "p50 ms",
-        "Live at 1,000 messages/s: from send to handed over, p50 (dot) and p99 (ring)",
-        "ms",
+        "Live at 1,000 messages/s: from sent to handed over, ms, p50 (dot) and p99 (ring)",
         second="p99 ms",
     ),
-    Panel("memory", "10,000 tokens", "MB", "10,000 books of 50 + 50 levels: memory", "MB"),
-    Panel("startup", "10,000 tokens", "ms", "10,000 books: from connecting to the last", "ms"),
-    Panel("reset", "500 tokens", "ms", "500 books: back after a TCP reset", "ms"),
+    Panel("memory", "10,000 tokens", "MB", "10,000 books of 50 + 50 levels: resident memory, MB"),
+    Panel("startup", "10,000 tokens", "ms", "10,000 books: from connecting to the last, ms"),
+    Panel("reset", "500 tokens", "ms", "500 books: all there again after a TCP reset, ms"),
 )
 
 
@@ -127,11 +128,11 @@ def _panel(panel: Panel, lines: Sequence[Line], top: float) -> list[str]:
         )
     for place, line in enumerate(lines):
         middle = top + HEAD + ROW * (place + 0.5)
-        parts += _marks(panel, line, middle, [x(value) for value in line.values()])
+        parts += _marks(line, middle, [x(value) for value in line.values()])
     return parts
 
 
-def _marks(panel: Panel, line: Line, y: float, xs: Sequence[float]) -> list[str]:
+def _marks(line: Line, y: float, xs: Sequence[float]) -> list[str]:
     """One client: name, range, dot, ring, value."""
     title = escape(TITLES[line.client].strip("*"))
     said = number(line.first.median)
@@ -147,6 +148,5 @@ def _marks(panel: Panel, line: Line, y: float, xs: Sequence[float]) -> list[str]
         f'<text x="{LABELS - 14}" y="{y + 4}" text-anchor="end">{title}</text>'
         f'<line class="range" x1="{begin:.1f}" x2="{end:.1f}" y1="{y}" y2="{y}"/>'
         f'<circle class="dot" cx="{xs[1]:.1f}" cy="{y}" r="5"/>{ring}'
-        f'<text x="{WIDTH}" y="{y + 4}" text-anchor="end">{said} '
-        f'<tspan class="unit">{escape(panel.unit)}</tspan></text></g>'
+        f'<text x="{WIDTH}" y="{y + 4}" text-anchor="end">{said}</text></g>'
     ]
