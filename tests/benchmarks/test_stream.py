@@ -34,8 +34,8 @@ def hash_of(book: dict[str, object]) -> str:
     """By the service's own formula."""
 
     def units(levels: object) -> list[tuple[int, int]]:
-        assert isinstance(levels, list)
-        return [(parse_units(one["price"]), parse_units(one["size"])) for one in levels]
+        sizes = cattrs.structure(levels, list[dict[str, str]])
+        return [(parse_units(one["price"]), parse_units(one["size"])) for one in sizes]
 
     return book_hash(
         market=str(book["market"]),

@@ -214,6 +214,7 @@ class Feed:
         exchange = self._exchange
         exchange.feeds.add(self)
         try:
+            self._take_frames()  # sent along with the handshake
             while exchange.start_ns is None or not self._markets:
                 self._listen(self._poll_seconds())
             while time.monotonic_ns() > exchange.start_ns and self._listen(RESUME_SECONDS):
@@ -233,9 +234,13 @@ class Feed:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             self._exchange.reset_ns.append(time.monotonic_ns())
             raise GoneError
-        connection = self._connection
-        if not connection.receive(timeout):
+        if not self._connection.receive(timeout):
             return False
+        self._take_frames()
+        return True
+
+    def _take_frames(self) -> None:
+        connection = self._connection
         while (taken := frames.take_client_frame(connection.buffer)) is not None:
             opcode, payload = taken
             if opcode == frames.CLOSE:
@@ -247,7 +252,6 @@ class Feed:
                 self._sock.sendall(frames.text_frame(b"PONG"))
             elif opcode == frames.TEXT and payload.startswith(b"{"):
                 self._subscribe(json.loads(payload))
-        return True
 
     def _subscribe(self, message: dict[str, Any]) -> None:
         if message.get("operation") == "unsubscribe":

@@ -44,6 +44,13 @@ CLIENTS = (
         needs_no_peer=True,
     ),
     Client(
+        "drain",
+        "the exchange alone: received, not looked at",
+        frozenset({"saturated", "tls"}),
+        has_books=False,
+        needs_no_peer=True,
+    ),
+    Client(
         "asyncio_shape",
         "common asyncio shape",
         STREAMS | BOOKS | {"growth", "tls"},

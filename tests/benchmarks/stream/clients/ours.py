@@ -25,6 +25,8 @@ SETTLED_SECONDS = 1.0
 
 Batch = tuple[int, list[Event]]
 """When a subscriber was handed some events, and those."""
+Update = tuple[float, wire.Top]
+"""When it was handed what a book's top is, in microseconds."""
 
 
 def settings_of(task: Task) -> Settings:
@@ -60,7 +62,9 @@ async def main(task: Task) -> None:
                 with profiled(task.profile):
                     await take_messages(run, service, events)
                 await trio.sleep(SETTLED_SECONDS)
-            run.result |= verified(service)
+            faults, run.result["checks"] = verified(service)
+            never = run.latencies_us.count(float("inf"))
+            run.result["faults"] = faults + ([f"{never} messages not handed over"] if never else [])
             tops = {token: top(service, token) for token in task.tokens}
     run.finish(tops.__getitem__)
 
@@ -111,8 +115,8 @@ async def take_messages(run: Run, service: Service, events: Subscription) -> Non
         run.latencies_us = latencies_us(recording, batches, run.result["start_ns"])
 
 
-def verified(service: Service) -> dict[str, object]:
-    """What the service has verified meanwhile, and what of that is wrong."""
+def verified(service: Service) -> tuple[list[str], dict[str, int]]:
+    """What is wrong with what the service has verified meanwhile, and how much that was."""
     statistics = service.statistics
     checks = {
         "groups": statistics.groups,
@@ -125,10 +129,7 @@ def verified(service: Service) -> dict[str, object]:
         **{f"desyncs: {why}": n for why, n in statistics.desyncs_by_reason.items()},
         "groups without the stated top": statistics.groups - statistics.groups_top_ok,
     }
-    return {
-        "checks": checks,
-        "faults": [f"{count} {what}" for what, count in wrong.items() if count],
-    }
+    return [f"{count} {what}" for what, count in wrong.items() if count], checks
 
 
 def top(service: Service, token: str) -> tuple[str, str]:
@@ -142,12 +143,16 @@ def top(service: Service, token: str) -> tuple[str, str]:
 def latencies_us(recording: Recording, batches: Sequence[Batch], start_ns: int) -> list[float]:
     """From when each message was due to when its last event was handed over."""
     places = {token: place for place, token in enumerate(recording.tokens)}
-    updates: dict[int, list[tuple[float, wire.Top]]] = {}
+    updates: dict[int, list[Update]] = {}
+    changes: dict[int, list[Update]] = {}
     for at_ns, batch in batches:
         at_us = (at_ns - start_ns) / 1000
         for event in batch:
             if isinstance(event, BookUpdated):
-                updates.setdefault(places[event.token], []).append((at_us, _top_of(event)))
+                place, update = places[event.token], (at_us, _top_of(event))
+                updates.setdefault(place, []).append(update)
+                if not event.settled:  # else it says again, later, that no more followed
+                    changes.setdefault(place, []).append(update)
     messages: dict[int, list[int]] = {}
     for message, market in enumerate(recording.markets):
         messages.setdefault(market, []).append(message)
@@ -156,14 +161,16 @@ def latencies_us(recording: Recording, batches: Sequence[Batch], start_ns: int) 
         dues_us = [recording.dues_us[number] for number in numbers]
         for place in (2 * market, 2 * market + 1):
             tops = [recording.top(number, place) for number in numbers]
-            handed = handed_us(dues_us, tops, updates.get(place, []))
+            told = changes.get(place, [])
+            told = told if len(told) == len(tops) else updates.get(place, [])
+            handed = handed_us(dues_us, tops, told)
             for number, due, at in zip(numbers, dues_us, handed, strict=True):
                 found[number] = max(found[number], at - due)
     return found
 
 
 def handed_us(
-    dues_us: Sequence[int], tops: Sequence[wire.Top], updates: Sequence[tuple[float, wire.Top]]
+    dues_us: Sequence[int], tops: Sequence[wire.Top], updates: Sequence[Update]
 ) -> list[float]:
     """When each message of one token was handed over, in one of the updates.
 
