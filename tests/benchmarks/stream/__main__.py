@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from textwrap import fill
 
 from tests.benchmarks.stream.report import Report
 from tests.benchmarks.stream.roster import CLIENTS, NAMES, NODE_MODULES, PEERS_PYTHON, Ready
@@ -22,12 +23,13 @@ scenarios:
 Peers are found through two variables of the environment; what is not there is skipped:
   {PEERS_PYTHON}  a Python with nautilus_trader[polymarket], uvloop,
                                  polymarket-apis, polymarket-client, websockets
-  {NODE_MODULES}   a node_modules with @nevuamarkets/poly-websockets
+  {NODE_MODULES}  a node_modules with @nevuamarkets/poly-websockets
 
 tests/benchmarks/README.md says how to install them and what each client is.
 """
 OUT = Path("benchmark-results")
 ROUNDS = 5
+WIDTH = 92
 
 
 def tell(text: str) -> None:
@@ -38,7 +40,10 @@ def tell(text: str) -> None:
 def options_of(argv: list[str] | None) -> argparse.Namespace:
     """The command line."""
     known = scenarios(is_quick=False)
-    listed = "\n".join(f"  {one.name:<11}{one.text}" for one in known)
+    indent = " " * 13
+    listed = "\n".join(
+        fill(f"  {one.name:<11}{one.text}", WIDTH, subsequent_indent=indent) for one in known
+    )
     parser = argparse.ArgumentParser(
         prog="python -m tests.benchmarks.stream",
         description=DESCRIPTION,
@@ -51,12 +56,7 @@ def options_of(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default {ROUNDS}")
     parser.add_argument(
-        "--clients",
-        nargs="+",
-        choices=NAMES,
-        default=NAMES,
-        metavar="CLIENT",
-        help=", ".join(NAMES),
+        "--clients", default=",".join(NAMES), metavar="CLIENT,...", help=",".join(NAMES)
     )
     parser.add_argument(
         "--quick",
@@ -86,6 +86,9 @@ def options_of(argv: list[str] | None) -> argparse.Namespace:
         parser.error(
             f"no such scenario: {', '.join(sorted(unknown))}; there are {', '.join(names)}"
         )
+    options.clients = options.clients.split(",")
+    if unknown := set(options.clients) - set(NAMES):
+        parser.error(f"no such client: {', '.join(sorted(unknown))}")
     if options.quick and options.write_docs:
         parser.error("quick figures mean nothing: they are not for the docs")
     options.rounds = 1 if options.quick else options.rounds

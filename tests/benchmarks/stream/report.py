@@ -66,7 +66,7 @@ class Report:
         measured = [one for one in scenarios(is_quick=is_quick) if one.name in self.figures]
         sections = [
             section(one, self.figures[one.name], self.absent[one.name])
-            + f"\n\n{self.rounds[one.name]} rounds."
+            + f"\n\nRounds: {self.rounds[one.name]}."
             for one in measured
         ]
         parts = ["### Machine and versions", self._machine_lines(), *sections]
