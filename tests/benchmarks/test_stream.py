@@ -162,6 +162,11 @@ def test_the_table_has_a_row_for_each_client() -> None:
     ]
 
 
+def test_what_was_verified_is_told_of_the_last_run() -> None:
+    rows = (Row("", "ours", number, {}, (), {"audits": 1000 + number}) for number in (0, 1))
+    assert Figures(tuple(rows)).checks() == ["ours verified, last: 1,001 audits"]
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0.123, "0.12"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (12345.6, "12,346")],

@@ -106,8 +106,8 @@ def profile(wanted: list[Scenario], out: Path) -> None:
             label = variant.label.replace(",", "").replace("/", " a ")
             name = "-".join(["profile", scenario.name, *label.split()])
             path = (out / f"{name}.txt").resolve()
-            run_once(ready, variant, tell, profile=str(path))
-            print(path)
+            run = run_once(ready, variant, tell, profile=str(path))
+            print(path, *run.faults)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 
-from attrs import frozen
+from attrs import field, frozen
 from tests.benchmarks.stream.runner import Run
 from tests.benchmarks.stream.scenarios import Scenario
 
@@ -20,6 +20,8 @@ class Row:
     values: Mapping[str, float]
     """By measure; empty when the run was wrong."""
     faults: tuple[str, ...] = ()
+    checks: Mapping[str, int] = field(factory=dict[str, int])
+    """What was verified meanwhile, and how often."""
 
 
 @frozen
@@ -56,7 +58,9 @@ class Figures:
                 if not run.faults:
                     measures = scenario.measures
                     values = {one.name: one.of(run.variant, run.result) for one in measures}
-                rows.append(Row(run.variant.label, run.client, run.round, values, run.faults))
+                checks = run.result.get("checks", {})
+                label = run.variant.label
+                rows.append(Row(label, run.client, run.round, values, run.faults, checks))
         return cls(tuple(rows))
 
     def values(self, variant: str, client: str, measure: str) -> Values:
@@ -84,6 +88,16 @@ class Figures:
     def clients(self, variant: str) -> list[str]:
         """Who ran, each once."""
         return list(dict.fromkeys(row.client for row in self.rows if row.variant == variant))
+
+    def checks(self) -> list[str]:
+        """What was verified in the last run of who verifies."""
+        told: dict[str, str] = {}
+        for row in self.rows:
+            if row.checks:
+                where = " ".join(filter(None, (row.client, row.variant)))
+                counts = (f"{count:,} {what}" for what, count in row.checks.items())
+                told[where] = f"{where} verified, last: {', '.join(counts)}"
+        return list(told.values())
 
     def faults(self) -> list[str]:
         """Of each client whose runs were not all right, what was wrong."""

@@ -24,6 +24,7 @@ from tests.benchmarks.stream.scenarios import Result, Scenario, Variant
 ROOT = Path(__file__).resolve().parents[3]
 RECORDINGS = Path(tempfile.gettempdir()) / f"polyactors-benchmark-{os.getuid()}"
 RUN_SECONDS_MAX = 180.0
+PROFILED_SLOWER = 5
 STDERR_LINES = 8
 
 Tell = Callable[[str], None]
@@ -170,7 +171,7 @@ def _client(ready: Ready, task: Task) -> dict[str, Any]:
             env=environment,
             capture_output=True,
             text=True,
-            timeout=RUN_SECONDS_MAX,
+            timeout=RUN_SECONDS_MAX * (PROFILED_SLOWER if task.profile else 1),
             check=False,
         )
     lines = done.stdout.splitlines()

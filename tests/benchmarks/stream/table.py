@@ -61,7 +61,7 @@ def scenario_table(scenario: Scenario, figures: Figures) -> str:
 def section(scenario: Scenario, figures: Figures, absent: Mapping[str, str]) -> str:
     """What is measured, the table, and what does not count."""
     parts = [f"### {scenario.title}", scenario.text, scenario_table(scenario, figures)]
-    notes = [f"- {fault}" for fault in figures.faults()]
+    notes = [f"- {line}" for line in (*figures.faults(), *figures.checks())]
     notes += [f"- {name}: skipped ({why})" for name, why in absent.items()]
     if notes:
         parts.append("\n".join(notes))
