@@ -83,6 +83,7 @@ def run_once(ready: Ready, variant: Variant, tell: Tell, number: int = 0, profil
             recording=str(recording),
             is_paced=variant.is_paced,
             resets=variant.resets,
+            pause_seconds=variant.pause_seconds,
             certificate=certificate,
             profile=profile,
         )

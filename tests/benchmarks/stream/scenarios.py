@@ -25,6 +25,8 @@ class Variant:
     shape: Shape
     is_paced: bool = False
     resets: int = 0
+    pause_seconds: float = 0.0
+    """Before each reset."""
     is_tls: bool = False
 
 
@@ -144,7 +146,7 @@ def scenarios(*, is_quick: bool) -> tuple[Scenario, ...]:
 
     counts = (200,) if is_quick else (1000, 10_000)
     growing = (10, 100) if is_quick else (10, 100, 1000, 10_000)
-    resets = 1 if is_quick else 5
+    resets, pause_seconds = (1, 0.5) if is_quick else (5, 4.0)
     reset_tokens = 100 if is_quick else 500
     return (
         Scenario(
@@ -180,8 +182,9 @@ def scenarios(*, is_quick: bool) -> tuple[Scenario, ...]:
         Scenario(
             "reset",
             "Reset",
-            "From a TCP reset of every connection until every book is there again.",
-            (evolve(_books(reset_tokens), resets=resets),),
+            "From a TCP reset of every connection, after a while of peace, until every book is "
+            "there again.",
+            (evolve(_books(reset_tokens), resets=resets, pause_seconds=pause_seconds),),
             RESET,
         ),
         Scenario(

@@ -16,8 +16,6 @@ from pathlib import Path
 from threading import Thread
 from typing import Any, NoReturn
 
-PAUSE_SECONDS = 1.0
-"""Before each reset: the session must have been a healthy one."""
 EPOCH_MS = 1_790_000_000_000
 """As in wire.py: timestamps are this plus microseconds of the schedule."""
 
@@ -34,6 +32,8 @@ class Task:
     recording: str
     is_paced: bool = False
     resets: int = 0
+    pause_seconds: float = 1.0
+    """Before each reset: a client may be slower to come back to who has just thrown it out."""
     certificate: str = ""
     """The authority of the exchange's certificate; "" without TLS."""
     profile: str = ""
@@ -104,7 +104,7 @@ class Run:
         return False
 
     def _reset(self) -> None:
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(self.task.pause_seconds)
         self.books = 0
         self.result.setdefault("reset_ns", []).append(self.task.control("/reset")["reset_ns"])
 

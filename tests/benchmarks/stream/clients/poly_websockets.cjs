@@ -5,7 +5,6 @@ const http = require('http');
 const path = require('path');
 
 const EPOCH_MS = 1_790_000_000_000;
-const PAUSE_MS = 1000;
 const WARM_SHARE = 0.2;
 const modules = process.env.POLYACTORS_BENCH_NODE_MODULES;
 const task = JSON.parse(fs.readFileSync(process.argv[2], 'utf8'));
@@ -52,7 +51,7 @@ async function allLive() {
     setTimeout(async () => {
       books = 0;
       result.reset_ns.push((await control('/reset')).reset_ns);
-    }, PAUSE_MS);
+    }, task.pause_seconds * 1000);
   } else if (task.messages) {
     Object.assign(result, await control('/go'));
     cpu = process.cpuUsage();
