@@ -13,7 +13,7 @@ from tests.benchmarks.stream.clients.ours import handed_us
 from tests.benchmarks.stream.figures import Figures, Row, Spread, ratios
 from tests.benchmarks.stream.frames import Splitter, client_frame, take_client_frame, text_frame
 from tests.benchmarks.stream.recording import Recording, Shape, load, make, save
-from tests.benchmarks.stream.scenarios import scenarios
+from tests.benchmarks.stream.scenarios import scenarios, warm_latencies
 from tests.benchmarks.stream.state import Books
 from tests.benchmarks.stream.table import cell, number, scenario_table
 from tests.benchmarks.stream.targets import TARGETS, Target
@@ -157,7 +157,7 @@ def test_the_table_has_a_row_for_each_client() -> None:
         f"| client | {COST} | to ours |",
         "| --- | --- | --- |",
         "| **polyactors** | 3.00 [2.00-4.00] | 1 |",
-        "| limit: receive, typed decode, no books | 1.00 | 0.38 [0.25-0.50] |",
+        "| limit: receive, typed decode, no books | 1.00 | 0.375 [0.25-0.5] |",
         "| straightforward Trio | - | - |",
     ]
 
@@ -169,7 +169,7 @@ def test_what_was_verified_is_told_of_the_last_run() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0.123, "0.12"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (12345.6, "12,346")],
+    [(0.012345, "0.0123"), (9.994, "9.99"), (9.996, "10.0"), (99.96, "100"), (12345.6, "12,346")],
 )
 def test_numbers_have_three_digits_that_count(value: float, text: str) -> None:
     assert number(value) == text
@@ -188,7 +188,7 @@ def test_targets_name_what_is_measured() -> None:
 
 def test_a_target_is_met_from_its_bound_on() -> None:
     found = figures(ours=[2.0], limit=[1.0])
-    assert Target("saturated", "", COST, 0.5, "limit").line(found)[-2:] == ["0.50", "yes"]
+    assert Target("saturated", "", COST, 0.5, "limit").line(found)[-2:] == ["0.5", "yes"]
     assert Target("saturated", "", COST, 0.6, "limit").line(found)[-1] == "no"
     assert Target("saturated", "", COST, 2.0).line(found)[-1] == "yes"
     assert Target("saturated", "", COST, 1.9).line(found)[-1] == "no"
@@ -205,6 +205,11 @@ def test_the_chart_is_well_formed_and_shows_all_clients() -> None:
 def test_figures_survive_being_kept() -> None:
     found = figures(ours=[1.0, 0.0])
     assert cattrs.structure(cattrs.unstructure(found), Figures) == found
+
+
+def test_what_the_exchange_was_late_is_no_latency() -> None:
+    result = {"latencies_us": [0.0, 300.0, 400.0, 500.0, 600.0], "late_us": [0.0, 1, 2, 3, 4]}
+    assert warm_latencies(result) == [299.0, 398.0, 497.0, 596.0]
 
 
 # --- latencies ----------------------------------------------------------------------------

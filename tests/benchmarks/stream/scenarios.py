@@ -62,9 +62,14 @@ def us_per_message(variant: Variant, result: Result) -> float:
 
 
 def warm_latencies(result: Result) -> list[float]:
-    """Microseconds from when a message was due; the order is the stream's."""
+    """Microseconds from when a message was due, less what the exchange itself was late.
+
+    In the order of the stream, for which no message may have been lost.
+    """
     latencies: list[float] = result["latencies_us"]
-    return latencies[int(len(latencies) * WARM_SHARE) :]
+    late: list[float] = result["late_us"]
+    own = [both - its for both, its in zip(latencies, late, strict=True)]
+    return own[int(len(own) * WARM_SHARE) :]
 
 
 def latency_ms(share: float) -> Callable[[Variant, Result], float]:
@@ -90,8 +95,9 @@ def growth_ratio(_: Variant, result: Result) -> float:
 
 
 def late_ms(_: Variant, result: Result) -> float:
-    """By how much the exchange was late: part of the latency, and no client's fault."""
-    return float(result["lateness"]["p99"]) / 1000
+    """By how much the exchange was late: no part of the latency."""
+    late: list[float] = sorted(result["late_us"])
+    return late[int(len(late) * 0.99)] / 1000
 
 
 def start_ms(_: Variant, result: Result) -> float:

@@ -13,6 +13,8 @@ NONE = "-"
 def number(value: float) -> str:
     """Three digits that count."""
     size = abs(value)
+    if size < 0.9995:
+        return f"{value:.3g}"
     decimals = 0 if size >= 99.95 else 1 if size >= 9.995 else 2
     return f"{value:,.{decimals}f}"
 
