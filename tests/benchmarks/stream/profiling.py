@@ -23,7 +23,7 @@ def profiled(path: str) -> Generator[None]:
         sampler.start()
         yield
         sampler.stop()
-        Path(path).write_text(sampler.output_text(unicode=True, show_all=True))
+        Path(path).write_text(sampler.output_text(unicode=True))
     else:
         profile = cProfile.Profile()
         profile.enable()
