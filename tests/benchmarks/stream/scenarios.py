@@ -26,7 +26,7 @@ class Variant:
     is_paced: bool = False
     resets: int = 0
     pause_seconds: float = 0.0
-    """Before each reset."""
+    """Before the first reset."""
     is_tls: bool = False
 
 
@@ -152,7 +152,7 @@ def scenarios(*, is_quick: bool) -> tuple[Scenario, ...]:
 
     counts = (200,) if is_quick else (1000, 10_000)
     growing = (10, 100) if is_quick else (10, 100, 1000, 10_000)
-    resets, pause_seconds = (1, 0.5) if is_quick else (5, 4.0)
+    resets, pause_seconds = (1, 0.5) if is_quick else (5, 2.5)
     reset_tokens = 100 if is_quick else 500
     return (
         Scenario(

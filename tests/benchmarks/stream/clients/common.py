@@ -33,7 +33,9 @@ class Task:
     is_paced: bool = False
     resets: int = 0
     pause_seconds: float = 1.0
-    """Before each reset: a client may be slower to come back to who has just thrown it out."""
+    """Before the first reset, and one second longer each time: a client may be slower to come back
+    to who has just thrown it out, and one that looks every few seconds must not be met always at
+    the same moment."""
     certificate: str = ""
     """The authority of the exchange's certificate; "" without TLS."""
     profile: str = ""
@@ -104,7 +106,7 @@ class Run:
         return False
 
     def _reset(self) -> None:
-        time.sleep(self.task.pause_seconds)
+        time.sleep(self.task.pause_seconds + len(self.result["again_ns"]))
         self.books = 0
         self.result.setdefault("reset_ns", []).append(self.task.control("/reset")["reset_ns"])
 

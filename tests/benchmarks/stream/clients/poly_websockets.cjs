@@ -51,7 +51,7 @@ async function allLive() {
     setTimeout(async () => {
       books = 0;
       result.reset_ns.push((await control('/reset')).reset_ns);
-    }, task.pause_seconds * 1000);
+    }, (task.pause_seconds + result.again_ns.length) * 1000);
   } else if (task.messages) {
     Object.assign(result, await control('/go'));
     cpu = process.cpuUsage();
