@@ -12,7 +12,7 @@ from tests.benchmarks.stream.figures import OURS, Figures, Spread
 from tests.benchmarks.stream.table import TITLES, number
 
 WIDTH = 760
-LABELS = 250
+LABELS = 210
 """Where the scale begins; names stand before it, values behind its end."""
 SCALE_END = WIDTH - 110
 ROW, HEAD, GAP = 22, 40, 18
@@ -134,7 +134,7 @@ def _panel(panel: Panel, lines: Sequence[Line], top: float) -> list[str]:
 
 def _marks(line: Line, y: float, xs: Sequence[float]) -> list[str]:
     """One client: name, range, dot, ring, value."""
-    title = escape(TITLES[line.client].strip("*"))
+    title = escape(TITLES[line.client].strip("*").partition(":")[0])
     said = number(line.first.median)
     ring = ""
     begin, end = xs[0], xs[2]

@@ -11,7 +11,8 @@ with a TLS record:
 - ``/go``: begin to send; when, on the monotonic clock. Paced, each message at the time that it
   was recorded for, whenever the one before was sent; else as fast as the client takes them.
 - ``/reset``: end every WebSocket with a TCP reset; when that happened.
-- ``/lateness``: by how much each paced message was late through no fault of its client.
+- ``/lateness``: by how much each paced message was late through no fault of its client,
+  and how many WebSockets came in the middle of the stream.
 - ``/conditions``: of each market, for a client that must know its instruments before.
 """
 

@@ -43,6 +43,7 @@ class Feed:
             self._take_frames()  # sent along with the handshake
             while exchange.start_ns is None or not self._markets:
                 self._listen(self._poll_seconds())
+            exchange.resumed += time.monotonic_ns() > exchange.start_ns
             while time.monotonic_ns() > exchange.start_ns and self._listen(RESUME_SECONDS):
                 pass  # back after a reset, and still subscribing
             self._send_stream(exchange.start_ns)

@@ -92,8 +92,7 @@ def run_once(ready: Ready, variant: Variant, tell: Tell, number: int = 0, profil
         except (subprocess.TimeoutExpired, RuntimeError) as error:
             reason = "took too long" if isinstance(error, subprocess.TimeoutExpired) else error
             return Run(ready.client.name, variant, number, {}, (f"failed: {reason}",))
-        if variant.is_paced:
-            result["late_us"] = _ask(port, "/lateness")["late_us"]
+        result |= _ask(port, "/lateness")
     return Run(ready.client.name, variant, number, result, _faults(ready, variant, result, tops))
 
 
@@ -123,8 +122,8 @@ def _faults(
             faults.append(f"{wrong} of {len(tops)} books wrong")
     if result["messages"] != variant.shape.messages:
         faults.append(f"{variant.shape.messages - result['messages']:,} messages lost")
-    elif variant.is_paced and len(result["late_us"]) != len(result["latencies_us"]):
-        faults.append("connected again in the middle")
+    if result["resumed"]:
+        faults.append(f"{result['resumed']} connections made anew in the middle")
     return (*faults, *result.get("faults", ()))
 
 

@@ -36,6 +36,8 @@ class Exchange:
         self.books_lock = threading.Lock()
         self.start_ns: int | None = None
         self.resets = 0
+        self.resumed = 0
+        """WebSockets that came when the stream had begun."""
         self.reset_ns: list[int] = []
         self.sent: dict[int, int] = {}
         """By market: how many messages of the stream its connection has sent."""
@@ -65,8 +67,9 @@ class Exchange:
         return {"reset_ns": min(self.reset_ns)}
 
     def lateness(self) -> dict[str, Any]:
-        """How late each message was, so far as it was the exchange that was late."""
-        return {"late_us": [round(late, 1) for late in self.late_us]}
+        """How late each message was through the exchange, and who came in the middle."""
+        late_us = [round(late, 1) for late in self.late_us]
+        return {"late_us": late_us, "resumed": self.resumed}
 
     def rest_books(self, tokens: list[str]) -> list[bytes]:
         """The books of those tokens that exist."""
