@@ -3,14 +3,15 @@
 REST states for each book the hash of the engine step that it follows, and the stream states
 one with each change. Where both are the same, the levels must be. A step that REST knows and
 the stream does not mention is lost, or still under way: so it is given time, REST is asked
-again, and only if the stream has stood still meanwhile the book is proven to be behind.
+again, and only if the stream has stood still meanwhile the book is proven to be behind. What
+flows, but has not come to that time yet, is no stream that stands still: it is caught up with.
 """
 
 from attrs import frozen
 
+from polyactors.feed import Feed
 from polyactors.messages import AuditAgain
 from polyactors.protocol.events import BookSnapshot
-from polyactors.statistics import Statistics
 from polyactors.token_book import TokenBook
 
 AUDIT_GRACE_SECONDS = 2.0
@@ -35,13 +36,19 @@ class _Suspicion:
 class RestComparison:
     """Compares the LIVE books of one feed with REST's; keeps what it suspects."""
 
-    def __init__(self, feed_id: str, statistics: Statistics) -> None:
-        self._feed_id = feed_id
-        self._statistics = statistics
+    def __init__(self, feed: Feed) -> None:
+        self._feed = feed
+        self._statistics = feed.env.statistics
+        self._stream_ms = 0
+        """The exchange's time of the newest change that the feed has brought."""
         self._suspicions: dict[str, _Suspicion] = {}
         """By token, the oldest first."""
         self._behind: dict[str, tuple[str, float]] = {}
         """By token: what the stream stated last when REST was first behind it, and since when."""
+
+    def note_stream(self, timestamp_ms: int) -> None:
+        """The feed has brought changes, or trades, up to this time of the exchange."""
+        self._stream_ms = max(self._stream_ms, timestamp_ms)
 
     def is_right(self, state: TokenBook, theirs: BookSnapshot, now: float) -> bool:
         """Take one answer about a LIVE book; False when ours is proven wrong by it."""
@@ -67,10 +74,16 @@ class RestComparison:
             self._suspicions.pop(state.token, None)
             self._suspicions[state.token] = _Suspicion(state, group.hash, theirs.hash, now)
             return True
-        if now < before.since_seconds + AUDIT_GRACE_SECONDS:
+        if now < before.since_seconds + self._grace_seconds(theirs, now):
             return True
         del self._suspicions[state.token]
         return False
+
+    def _grace_seconds(self, theirs: BookSnapshot, now: float) -> float:
+        """More while the feed flows and lies behind what REST has told: we are what is late."""
+        is_flowing = now < self._feed.last_data_seconds + AUDIT_GRACE_SECONDS
+        is_late = is_flowing and self._stream_ms < theirs.timestamp_ms
+        return BEHIND_SECONDS_MAX if is_late else AUDIT_GRACE_SECONDS
 
     def _may_be_behind(self, state: TokenBook, now: float) -> bool:
         """REST may show an older book than ours; but not for long while ours stands still."""
@@ -110,7 +123,7 @@ class RestComparison:
                 self._suspicions[token] = _Suspicion(
                     state, suspicion.group_hash, suspicion.rest_hash, suspicion.since_seconds, True
                 )
-                questions.append(AuditAgain(self._feed_id, token))
+                questions.append(AuditAgain(self._feed.id, token))
                 continue
             del self._suspicions[token]
             if suspicion.rest_hash not in (state.group.hash, *state.group.past_hashes):

@@ -152,7 +152,10 @@ class Settings:
         minimum=0,
     )
     tokens_per_connection: int = _number(
-        200, "more tokens open further connections", metavar="N", maximum=200
+        200,
+        "more tokens open further connections; above some 500 Polymarket delivers nothing",
+        metavar="N",
+        maximum=10_000,
     )
     redundancy: int = _number(
         1,

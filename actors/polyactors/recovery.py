@@ -43,16 +43,24 @@ class Recovery:
         self._first_book_seconds = feed.env.settings.first_book_deadline_seconds
         self._pending: dict[str, TokenBook] = {}
         """Tokens with a due time: those that are on their way to a book."""
+        self._earliest_seconds = inf
+        """None of them is overdue before. At the start there are thousands: nobody goes through
+        all of them for each frame."""
         self.requests: list[Request] = []
         """What is to be asked of others, in order; taken by the shard."""
 
     def next_due(self) -> float:
-        """When the first of them is overdue; inf when none is on its way."""
-        return min((state.due_seconds for state in self._pending.values()), default=inf)
+        """When the first of them may be overdue; inf when none is on its way."""
+        return self._earliest_seconds
 
     def overdue(self, now: float) -> list[TokenBook]:
-        """The tokens whose time has come."""
-        return [state for state in self._pending.values() if state.due_seconds <= now]
+        """The tokens whose time has come; each must be given another, or be done."""
+        if now < self._earliest_seconds:
+            return []
+        pending = self._pending.values()
+        later = [state.due_seconds for state in pending if state.due_seconds > now]
+        self._earliest_seconds = min(later, default=inf)
+        return [state for state in pending if state.due_seconds <= now]
 
     def resync(
         self, state: TokenBook, reason: StaleReason, now: float, *, is_told: bool = False
@@ -118,6 +126,7 @@ class Recovery:
         """The token is at this step until then."""
         state.step = step
         state.due_seconds = due_seconds
+        self._earliest_seconds = min(self._earliest_seconds, due_seconds)
         self._pending[state.token] = state
 
     def go_on(self, state: TokenBook, now: float) -> None:

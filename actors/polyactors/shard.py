@@ -74,7 +74,7 @@ class BookShard:
         self._journal = Journal(feed)
         self._recovery = Recovery(feed, self._journal)
         self._checks = HashChecks(feed, every_group=hash_every_group)
-        self._comparison = RestComparison(feed.id, self._statistics)
+        self._comparison = RestComparison(feed)
 
     # --- from outside ---------------------------------------------------------------------
 
@@ -141,7 +141,9 @@ class BookShard:
                 self._missed(event, now)
             if not is_behind:
                 self._journal.publish_updates()
-        self._statistics.note_lags(stamps_ms, batch.received_at_ns // 1_000_000)
+        if stamps_ms:
+            self._comparison.note_stream(max(stamps_ms))
+            self._statistics.note_lags(stamps_ms, batch.received_at_ns // 1_000_000)
 
     def rest_book(self, answer: RestBook, now: float) -> None:
         """REST answered for a token whose book it was asked for."""

@@ -125,7 +125,7 @@ def test_a_number_that_is_none_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "most"), [("tokens_per_connection", 200), ("ids_per_frame", 100), ("redundancy", 4)]
+    ("key", "most"), [("tokens_per_connection", 10_000), ("ids_per_frame", 100), ("redundancy", 4)]
 )
 def test_the_greatest_value_passes_and_one_more_does_not(key: str, most: int) -> None:
     assert getattr(make_settings({key: most}), key) == most

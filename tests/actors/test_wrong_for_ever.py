@@ -116,6 +116,37 @@ def test_a_clock_of_the_exchange_that_went_astray_does_not_blind_the_audit(bench
     assert bench.state()[0] is not TrustState.LIVE
 
 
+def audited_while_others_flow(bench: Bench, truth: BookSnapshot, seconds: int) -> None:
+    """REST is asked every second, and the feed brings changes of the other token, from long ago."""
+    for number in range(seconds):
+        bench.shard.audited(Audited("feed-0", 1, (truth,), ()), bench.now)
+        step = change("0.3", str(number + 1), token=NO, book_hash=f"n{number}")
+        bench.feed_in(delta(step, at=2000 + number))
+        bench.feed.last_data_seconds = bench.now
+        bench.wait(1.0)
+
+
+def test_a_stream_that_has_not_come_so_far_yet_is_given_the_time_it_takes(bench: Bench) -> None:
+    truth = book(bids=DEEP, book_hash="h9", at=9000)
+    audited_while_others_flow(bench, truth, seconds=30)
+    assert bench.state() == LIVE
+    bench.feed_in(delta(change("0.3", "99", book_hash="h9"), at=9000))
+    audit(bench, truth)
+    assert bench.state() == LIVE
+    assert bench.env.statistics.audits_ok == 1
+
+
+def test_a_stream_that_never_comes_so_far_is_not_believed_for_ever(bench: Bench) -> None:
+    truth = book(bids=DEEP, book_hash="h9", at=9000)
+    audited_while_others_flow(bench, truth, seconds=int(BEHIND_SECONDS_MAX) + 3)
+    assert bench.state()[0] is not TrustState.LIVE
+
+
+def test_a_stream_that_has_passed_by_is_not_waited_for(bench: Bench) -> None:
+    audited_while_others_flow(bench, book(bids=DEEP, book_hash="h9", at=1999), seconds=5)
+    assert bench.state()[0] is not TrustState.LIVE
+
+
 def test_rest_may_be_behind_a_book_that_moves_for_as_long_as_it_likes(bench: Bench) -> None:
     for number in range(20):
         step = change("0.3", str(number + 1), book_hash=f"g{number}")

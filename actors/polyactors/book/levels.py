@@ -33,8 +33,10 @@ class BookSide:
         """
         sizes = dict(levels)
         assert min(sizes.values(), default=0) >= 0, "a size is never negative"
-        self.prices = sorted([price for price, size in sizes.items() if size])
-        self._sizes = _compact([sizes[price] for price in self.prices])
+        if not all(sizes.values()):
+            sizes = {price: size for price, size in sizes.items() if size}
+        self.prices = sorted(sizes)
+        self._sizes = _compact(list(map(sizes.__getitem__, self.prices)))
 
     def set(self, price: int, size: int) -> None:
         """Give the level at `price` the absolute `size`; 0 removes it, also when absent."""

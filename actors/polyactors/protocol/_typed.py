@@ -56,7 +56,7 @@ _tokens = Remembered(read.read_token, 2 * _REMEMBERED_MAX)
 _markets = Remembered(read.read_market, 2 * _REMEMBERED_MAX)
 _sides = Remembered[Side](read.read_side, 8)
 _prices = Remembered(read.read_level_price)
-_sizes = Remembered(parse_units, 2 * _REMEMBERED_MAX)
+_sizes = Remembered(parse_units, 4 * _REMEMBERED_MAX)
 _best_bids = Remembered(read.read_best_bid)
 _best_asks = Remembered(read.read_best_ask)
 
@@ -202,9 +202,12 @@ _decode_array = msgspec.json.Decoder(list[_Typed]).decode
 def _levels(levels: list[_Level]) -> list[tuple[int, int]]:
     if len(levels) > read.LEVELS_MAX:
         raise WireError("too many levels")
-    # Of a price that is there twice the last size counts.
-    sizes = {_prices[level.price]: _sizes[level.size] for level in levels}
-    return [level for level in sizes.items() if level[1]]
+    # Whole books have more sizes than are worth remembering.
+    pairs = [(_prices[level.price], parse_units(level.size)) for level in levels]
+    of_price = dict(pairs)  # of a price that is there twice the last size counts
+    if len(of_price) == len(pairs) and all(of_price.values()):
+        return pairs
+    return [pair for pair in of_price.items() if pair[1]]
 
 
 def read_known(frames: Sequence[str | bytes], begin: int) -> tuple[list[MarketEvent], int]:
