@@ -2,9 +2,13 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
+import trio.testing
 from hypothesis import HealthCheck, settings
 
 # A timing is never a pass condition, and a slow machine is no reason to fail. `quick` is for a
@@ -16,6 +20,37 @@ settings.load_profile("default")
 # A shell lets what it starts in the background ignore SIGINT; tests interrupt and are interrupted.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+THREAD_SECONDS_MAX = 1.0
+"""Of real time, that virtual time waits for a thread; a thread that hangs ends by a deadline."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def threads_take_no_virtual_time() -> Iterator[None]:
+    """A clock that jumps when every task waits would jump to the deadline of a thread's work."""
+    run_sync: Any = trio.to_thread.run_sync
+    running = 0
+
+    async def wait_for(*args: Any, **options: Any) -> Any:
+        nonlocal running
+        clock = trio.lowlevel.current_clock()
+        if not isinstance(clock, trio.testing.MockClock):
+            return await run_sync(*args, **options)
+        if clock.autojump_threshold > 0 and not running:
+            return await run_sync(*args, **options)  # it does not jump
+        running += 1
+        clock.autojump_threshold = THREAD_SECONDS_MAX
+        try:
+            return await run_sync(*args, **options)
+        finally:
+            running -= 1
+            if not running:
+                clock.autojump_threshold = 0.0
+
+    patched: Any = trio.to_thread
+    patched.run_sync = wait_for
+    yield
+    patched.run_sync = run_sync
 
 
 @pytest.fixture(scope="session")

@@ -729,9 +729,10 @@ async def test_lists_in_trouble_are_read_again_and_nothing_is_concluded_from_the
         await until_state(run, LIVE, times=2)
         await trio.sleep(120.0)
     said = [r.getMessage() for r in caplog.records if "lists of the account" in r.getMessage()]
-    assert len(said) == 2
-    assert "cannot be read" in said[0]
-    assert "readable again" in said[1]
+    *troubles, end = said
+    assert 1 <= len(troubles) <= 2  # said once, and again after five minutes
+    assert all("cannot be read" in trouble for trouble in troubles)
+    assert "readable again" in end
 
 
 async def test_the_headers_go_to_no_other_host(play: Play, autojump_clock: object) -> None:
