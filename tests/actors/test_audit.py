@@ -559,18 +559,16 @@ async def test_a_shard_that_takes_nothing_misses_its_answers_and_blocks_nobody(
 ) -> None:
     monkeypatch.setattr("polyactors.tree.MAILBOX_BATCHES", 1)
     stuck = trio.Event()
-    receive = trio.lowlevel.checkpoint
 
-    async def hold(ctx: object, feed: object, shard: object) -> list[object]:
+    async def hold(ctx: object, feed: object, shard: object, handle: object) -> bool:
         stuck.set()
         await trio.sleep_forever()
-        await receive()
-        return []
+        return True
 
     rest = Rest()
     async with play(serve(tick_seconds=0.5), rest=rest, audit_seconds=4.0) as run:
         await run.all_live()
-        monkeypatch.setattr("polyactors.books._next_batches", hold)
+        monkeypatch.setattr("polyactors.books._serve", hold)
         await stuck.wait()
         await trio.sleep(60)
         assert run.service.statistics.audits_lost > 0

@@ -345,14 +345,20 @@ class Oracle:
             watched.unseen = deque(kept)
         # A shard that is behind, as after a slow phase, shows the last of several changes; and
         # so does a feed that takes over while another is in the middle of a step.
-        may_skip = self._is_merged or self.is_late(watched.token)
-        for index, (_, unseen) in enumerate(watched.unseen):
-            if unseen == sketch:
-                self.shown += 1
-                for _ in range(index if may_skip else 0):
-                    watched.unseen.popleft()
-                del watched.unseen[0 if may_skip else index]
-                break
+        is_behind = self._is_merged or self.is_late(watched.token)
+        found = [at for at, (_, unseen) in enumerate(watched.unseen) if unseen == sketch]
+        if not found:
+            return
+        self.shown += 1
+        index = found[0]
+        if watched.unseen[0][0] == watched.unseen[index][0]:
+            # What happens in one moment comes in one read, and many changes of one read are
+            # shown by the last.
+            index = [at for at in found if watched.unseen[at][0] == watched.unseen[0][0]][-1]
+            is_behind = True
+        for _ in range(index if is_behind else 0):
+            watched.unseen.popleft()
+        del watched.unseen[0 if is_behind else index]
 
     def _judge_stream(self, watched: _Watched, now: float) -> None:
         while watched.unseen:
