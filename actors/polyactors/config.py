@@ -125,7 +125,7 @@ class Settings:
     )
     reconnect_seconds_max: float = _number(
         30.0,
-        "the longest wait before a reconnect (0.25 s at first, doubling, jittered)",
+        "the longest wait before a reconnect (none at first, then 0.25 s, doubling, jittered)",
         metavar="S",
     )
     stable_session_seconds: float = _number(

@@ -94,6 +94,7 @@ def make_feed(
             max=reconnect_seconds_max,
             jitter=1.0,
             reset_after=inf,
+            first_immediate=True,
         ),
         expected=(SessionFailed,),
         mailbox=MailboxSpec(

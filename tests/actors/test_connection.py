@@ -40,6 +40,7 @@ from tests.actors.scripted_server import (
 )
 
 from polyactors.book.trust import StaleReason, TrustState
+from polyactors.connects import STAGGER_SECONDS
 from polyactors.events import ActorRestarted, BookUpdated, FeedDown, FeedUp, Gap, TrustChanged
 from polyactors.heartbeat import Pulse
 from polyactors.protocol.codec import MarketCodec
@@ -628,13 +629,13 @@ def delays(run: Run) -> list[float]:
     return [at - down for down, at in zip(downs, connects[1:], strict=False)]
 
 
-async def test_the_backoff_doubles_from_a_quarter_second_to_thirty(
+async def test_the_first_reconnect_is_at_once_and_the_backoff_doubles_from_a_quarter_to_thirty(
     play: Play, autojump_clock: object
 ) -> None:
     async with play(hang_up, rng=MostJitter()) as run:
         await trio.sleep(200)
     waits = [after - before for before, after in pairwise(run.server.connects)]
-    assert waits[:9] == pytest.approx([0.25, 0.5, 1, 2, 4, 8, 16, 30, 30])
+    assert waits[:9] == pytest.approx([STAGGER_SECONDS, 0.25, 0.5, 1, 2, 4, 8, 16, 30])
 
 
 async def test_the_jitter_is_full(play: Play, autojump_clock: object) -> None:
@@ -650,11 +651,11 @@ async def test_the_jitter_is_full(play: Play, autojump_clock: object) -> None:
 @pytest.mark.parametrize(
     ("session", "expected_seconds"),
     [
-        (serve(seconds=61.5, tick_seconds=7.0), 0.25),
-        (serve(seconds=58.5, tick_seconds=7.0), 4.0),
-        (serve(seconds=61.5, tick_seconds=None), 4.0),
-        (serve(seconds=400.0, tick_seconds=None), 4.0),
-        (serve(seconds=400.0, tick_seconds=190.0), 0.25),
+        (serve(seconds=61.5, tick_seconds=7.0), 0.0),
+        (serve(seconds=58.5, tick_seconds=7.0), 2.0),
+        (serve(seconds=61.5, tick_seconds=None), 2.0),
+        (serve(seconds=400.0, tick_seconds=None), 2.0),
+        (serve(seconds=400.0, tick_seconds=190.0), 0.0),
     ],
     ids=["61 s of data", "58 s of data", "dump and 61 s", "dump and 400 s", "late data"],
 )
@@ -665,7 +666,9 @@ async def test_only_a_minute_of_a_session_with_data_beyond_its_dump_resets_the_b
         *[hang_up] * 4, session, serve(), rng=MostJitter(), data_deadline_seconds=1000.0
     ) as run:
         await run.until(lambda: len(run.epochs) == 2, seconds=1000.0)
-    assert delays(run)[:5] == pytest.approx([0.25, 0.5, 1.0, 2.0, expected_seconds])
+    assert delays(run)[:5] == pytest.approx(
+        [STAGGER_SECONDS, 0.25, 0.5, 1.0, expected_seconds], abs=1e-6
+    )
 
 
 async def test_books_that_were_asked_for_again_are_no_data_beyond_the_dump(
@@ -681,7 +684,7 @@ async def test_books_that_were_asked_for_again_are_no_data_beyond_the_dump(
     async with play(*[hang_up] * 4, session, serve(), rng=MostJitter()) as run:
         await run.until(lambda: len(run.epochs) == 2, seconds=1000.0)
         assert run.service.env.statistics.events["book"] > 2
-    assert delays(run)[4] == pytest.approx(4.0)
+    assert delays(run)[4] == pytest.approx(2.0)
 
 
 def most_in_ten_seconds(connects: list[float]) -> int:
