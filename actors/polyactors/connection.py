@@ -10,7 +10,9 @@ The procedure of a session, after PROTOCOL.md sections 1 and 8:
 3. Send the subscription first (a PING before it is answered by 1008), in frames of at most
    `ids_per_frame` ids (one frame with thousands of ids is answered by a close). Meanwhile one
    batch is received: how a server ends the session is then known, whatever else it reads.
-4. Only then tell the line, whoever listens to it, and the heartbeat that the session is up.
+4. With the first frame of it out, tell the line, and whoever listens to it, that the session is
+   up, and hand on what comes: a server may answer a frame before it reads the next. With the
+   last one out, tell the heartbeat.
 5. Hand batches of frames to the parser; send what the control mailbox asks for.
 """
 
@@ -73,7 +75,7 @@ class Line(Protocol):
         ...
 
     def session_up(self, epoch: int) -> None:
-        """A session began: its subscription is sent, no frame of it was handed on yet."""
+        """A session began: its subscription is on its way, no frame of it was handed on yet."""
         ...
 
     def session_down(self, epoch: int, reason: str, detail: str) -> None:
@@ -135,8 +137,6 @@ class _Session:
                     except SessionFailed as failure:
                         self._fail(failure, nursery.cancel_scope)
                     else:
-                        self._line.session_up(self._epoch)
-                        self._is_up.set()
                         for work in (self._announce, self._control, self._grow_stable):
                             nursery.start_soon(self._guard, work, websocket, nursery.cancel_scope)
                 if self._failure is not None:
@@ -199,7 +199,11 @@ class _Session:
         )
 
     async def _subscribe(self, websocket: WebSocket) -> None:
-        for frame in self._line.subscription():
+        first, *others = self._line.subscription()
+        await websocket.send(first)
+        self._line.session_up(self._epoch)
+        self._is_up.set()  # a server that is answered to nothing may not take the others
+        for frame in others:
             await websocket.send(frame)
 
     async def _announce(self, _: WebSocket) -> None:

@@ -118,7 +118,7 @@ class Feed:
         return text
 
     def session_up(self, epoch: int) -> None:
-        """A session began: its subscription is sent, no frame of it was handed on yet."""
+        """A session began: its subscription is on its way, no frame of it was handed on yet."""
         now = trio.current_time()
         self.epoch = self.last_epoch = epoch
         self.session_since_seconds = self.last_data_seconds = now

@@ -113,22 +113,24 @@ class _PriceChange(_Event, tag="price_change"):
         )
 
 
-class _Book(_Event, tag="book"):
+class RestBook(_Part):
+    """A book as REST states it: of the WebSocket's it has all but the type of the event."""
+
     market: str
     asset_id: str
     timestamp: str
     hash: _Hash
     bids: list[_Level]
     asks: list[_Level]
-    tick_size: str | UnsetType = UNSET
-    last_trade_price: str | UnsetType = UNSET
     min_order_size: str | UnsetType = UNSET
+    tick_size: str | UnsetType = UNSET
     neg_risk: bool | UnsetType = UNSET
+    last_trade_price: str | UnsetType = UNSET
 
     def names(self) -> int:
         optional = (self.tick_size, self.last_trade_price, self.min_order_size, self.neg_risk)
         stated = 4 - optional.count(UNSET)
-        return 7 + stated + 2 * (len(self.bids) + len(self.asks))
+        return 6 + stated + 2 * (len(self.bids) + len(self.asks))
 
     def read(self) -> BookSnapshot:
         tick_size, price, minimum = self.tick_size, self.last_trade_price, self.min_order_size
@@ -144,6 +146,11 @@ class _Book(_Event, tag="book"):
             min_order_size=None if minimum is UNSET else read.read_optional_decimal_text(minimum),
             neg_risk=None if self.neg_risk is UNSET else self.neg_risk,
         )
+
+
+class _Book(RestBook, tag_field="event_type", tag="book"):
+    def names(self) -> int:
+        return 1 + super().names()
 
 
 class _Trade(_Event, tag="last_trade_price"):
@@ -196,6 +203,7 @@ class _BestBidAsk(_Event, tag="best_bid_ask"):
 
 _Typed = _PriceChange | _Book | _Trade | _BestBidAsk
 _decode_one = msgspec.json.Decoder(_Typed).decode
+_decode_rest_books = msgspec.json.Decoder(list[RestBook]).decode
 _decode_array = msgspec.json.Decoder(list[_Typed]).decode
 
 
@@ -234,3 +242,13 @@ def read_known(frames: Sequence[str | bytes], begin: int) -> tuple[list[MarketEv
         except ValueError:  # msgspec's too
             return events, index
     return events, len(frames)
+
+
+def rest_books(body: bytes) -> list[RestBook] | None:
+    """The books of an answer of REST in which every name is known, to be read one by one; None for
+    any other. Each `read` raises WireError for a value that is not well."""
+    try:
+        books = _decode_rest_books(body)
+    except ValueError:
+        return None
+    return books if body.count(b":") == sum([book.names() for book in books]) else None

@@ -7,6 +7,8 @@ was asked for. In a list, one bad element never loses the others.
 from collections.abc import Iterator
 from typing import TypeVar
 
+import msgspec
+
 from polyactors.protocol._json import (
     Wire,
     WireError,
@@ -17,6 +19,7 @@ from polyactors.protocol._json import (
     is_object,
 )
 from polyactors.protocol._readers import read_text, read_tick_text, read_tokens, show
+from polyactors.protocol._typed import RestBook, rest_books
 from polyactors.protocol._wire import MODERNISE, converter
 from polyactors.protocol.codec import tokens_in
 from polyactors.protocol.events import BookSnapshot, Unreadable
@@ -75,7 +78,17 @@ def each_book(body: bytes) -> Iterator[BookSnapshot | Unreadable]:
     Raises:
         WireError: the body is no JSON array; at once, not when the iterator advances.
     """
+    books = rest_books(body)
+    if books is not None:
+        return map(_typed_book_or_unreadable, books)
     return map(_book_or_unreadable, _array(decode_unambiguous_json(body), "books"))
+
+
+def _typed_book_or_unreadable(book: RestBook) -> BookSnapshot | Unreadable:
+    try:
+        return book.read()
+    except ValueError:
+        return _book_or_unreadable(msgspec.to_builtins(book))
 
 
 def _book_or_unreadable(element: object) -> BookSnapshot | Unreadable:

@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from polyactors.protocol import rest
+from polyactors.protocol._typed import rest_books
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import BookSnapshot, Decoded, MarketEvent, PriceChange
+from polyactors.protocol.rest import decode_books
 
 CODEC = MarketCodec()
 TOKENS = st.sampled_from(["1", "22", "333", "x", "", "9" * 78, "9" * 79, "\uff11"])
@@ -144,6 +148,38 @@ def test_the_fast_way_agrees_with_the_exact_one_or_says_nothing(frame: str) -> N
     event(f"known: {known is not None}")
     if known is not None:
         assert CODEC.receive_frame(frame) == Decoded(events=tuple(known))
+
+
+@st.composite
+def rest_answers(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Good books as REST states them, and such with anything changed in them."""
+    names = ["market", "timestamp", "asset_id", "hash", "bids", "asks", "new", "neg_risk",
+             "min_order_size", "tick_size", "last_trade_price"]  # fmt: skip
+    books: list[dict[str, Any]] = []
+    for _ in range(draw(st.integers(0, 3))):
+        book = {**GOOD[3], "min_order_size": "5", "neg_risk": draw(st.booleans())}
+        del book["event_type"]
+        for name in draw(st.lists(st.sampled_from(names), max_size=2)):
+            if draw(st.booleans()):
+                book.pop(name, None)
+            else:
+                book[name] = draw(VALUES[name])
+        books.append({name: book[name] for name in sorted(book, key=REST_ORDER.index)})
+    return books
+
+
+REST_ORDER = ["market", "asset_id", "timestamp", "hash", "bids", "asks", "min_order_size",
+              "tick_size", "neg_risk", "last_trade_price", "new"]  # fmt: skip
+
+
+@given(rest_answers())
+def test_books_of_rest_are_read_the_same_both_ways(answer: list[dict[str, Any]]) -> None:
+    body = json.dumps(answer).encode()
+    event(f"known: {rest_books(body) is not None}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rest, "rest_books", Mock(return_value=None))
+        exactly = decode_books(body)
+    assert decode_books(body) == exactly
 
 
 @pytest.mark.parametrize("element", GOOD, ids=[str(one["event_type"]) for one in GOOD])
