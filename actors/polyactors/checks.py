@@ -36,9 +36,14 @@ class HashChecks:
         if price is not None and market:
             self._env.last_trade_prices.learn(market, price)
 
-    def fresh(self, state: TokenBook) -> Verdict:
-        """Judge the whole book that was just adopted, before it is called LIVE."""
-        verdict = self._check(state, is_whole=True)
+    def fresh(self, state: TokenBook, levels_json: str = "") -> Verdict:
+        """Judge the whole book that was just adopted, before it is called LIVE.
+
+        What was received is hashed as it stands (`levels_json`), a tenth of the cost of writing
+        out the levels of the book, which its turn will come to. Where that does not fit, as when
+        a server writes numbers in another way, the book decides.
+        """
+        verdict = self._check_received(state, levels_json) or self._check(state, is_whole=True)
         assert verdict is not None
         self._statistics.snapshots += 1
         self._statistics.snapshots_hash_ok += verdict is Verdict.RIGHT
@@ -107,6 +112,22 @@ class HashChecks:
 
     def _is_believed(self, state: TokenBook) -> bool:
         return self._feed.trust[state.token].state is TrustState.LIVE
+
+    def _check_received(self, state: TokenBook, levels_json: str) -> Verdict | None:
+        """RIGHT if a known last trade price makes it so; None else."""
+        if not levels_json or self._every_group:
+            return None
+        began = self._env.cpu_seconds()
+        known = self._env.last_trade_prices.known(state.market)
+        check = state.begin_check(known, levels_json)
+        is_right = check.run_known() is Verdict.RIGHT
+        self._spend(began)
+        if not is_right:
+            return None
+        self._statistics.hash_checks += 1
+        self.waiting.setdefault(state.token, state)
+        self._learn(state, check)
+        return Verdict.RIGHT
 
     def _check(self, state: TokenBook, *, is_whole: bool) -> Verdict | None:
         """Compare now; None when it takes a search, which has begun then."""

@@ -376,7 +376,7 @@ class BookShard:
         self._checks.learn_price(state.market, snapshot.last_trade_price)
         state.last_cause = cause
         self._recovery.rest_easy(state)
-        verdict = self._checks.fresh(state)
+        verdict = self._checks.fresh(state, snapshot.levels_json)
         if self._feed.trust[state.token].state is TrustState.STALE:
             self._journal.trust(state, TrustState.SYNCING, now)
         if verdict is Verdict.WRONG or state.book.is_crossed:

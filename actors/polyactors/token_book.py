@@ -106,10 +106,13 @@ class TokenBook:
         self.hash_is_due = False
         self.is_whole = True
 
-    def begin_check(self, last_trade_prices: tuple[str, ...]) -> HashCheck:
-        """A comparison of the book, as it is now, with the hash stated for it last."""
+    def begin_check(self, last_trade_prices: tuple[str, ...], levels_json: str = "") -> HashCheck:
+        """A comparison of the book, as it is now, or of these levels, with the hash stated for it
+        last."""
         group = self.group
-        return HashCheck(self.book, group.hash, group.timestamp_ms, self.inputs, last_trade_prices)
+        return HashCheck(
+            self.book, group.hash, group.timestamp_ms, self.inputs, last_trade_prices, levels_json
+        )
 
     def end_splice(self) -> None:
         """Give up a splice: what it still held has passed by, and no REST book may lack it."""

@@ -1,6 +1,8 @@
 """What the hash of a book proves in a running shard: at once for fresh ones, by turn for others."""
 
+import json
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from attrs import evolve
@@ -8,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.actors.shard_bench import MARKET, NO, YES, Bench
 
+from polyactors.book import integrity
 from polyactors.book.budget import BURST_SECONDS
 from polyactors.book.groups import QUIET_SECONDS
 from polyactors.book.integrity import book_hash
@@ -18,6 +21,7 @@ from polyactors.book.trust import StaleReason, TrustState
 from polyactors.book.verify import HashInputs
 from polyactors.events import BookUpdated, TrustChanged
 from polyactors.messages import Audited, FetchBook, RestBook, Resync
+from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import BookSnapshot, LastTradePrice, LevelChange, PriceChange
 
 HASH_SECONDS = 0.0001
@@ -124,6 +128,56 @@ def bench() -> HashBench:
 
 
 # --- fresh books ---------------------------------------------------------------------------
+
+
+def received(truth: Truth, *, size: str = "10") -> BookSnapshot:
+    """The first book of a subscription as it comes out of the codec; `size` of all levels."""
+    truth.at = 1_757_908_892_351
+    wire: dict[str, Any] = {
+        "event_type": "book",
+        "market": MARKET,
+        "asset_id": truth.book.token,
+        "timestamp": str(truth.at),
+        "hash": truth.hash,
+        "tick_size": truth.tick_size,
+        "last_trade_price": truth.price,
+    }
+    for name, levels in truth.book.to_wire().items():
+        wire[name] = [{"price": level["price"], "size": size} for level in levels]
+    (book,), _ = MarketCodec().receive_known([json.dumps(wire)])
+    assert isinstance(book, BookSnapshot)
+    return book
+
+
+def test_a_fresh_book_is_hashed_as_it_was_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    bench = HashBench()
+    bench.up()
+    book = received(Truth())
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "_levels_json", Mock(side_effect=AssertionError))
+        bench.feed_in(book)
+    statistics = bench.env.statistics
+    assert bench.state() == LIVE
+    assert (statistics.snapshots_hash_ok, statistics.hash_checks) == (1, 1)
+    bench.wait(1.0)  # its own levels have their turn
+    assert (statistics.groups_hash_ok, statistics.hash_checks) == (1, 2)
+
+
+@pytest.mark.parametrize("size", ["10.0", "+10", "1e1"])
+def test_a_book_that_is_written_in_another_way_is_hashed_by_its_levels(size: str) -> None:
+    bench = HashBench()
+    bench.up()
+    bench.feed_in(received(Truth(), size=size))
+    assert bench.state() == LIVE
+    assert bench.env.statistics.snapshots_hash_ok == 1
+
+
+def test_a_received_book_with_a_wrong_size_is_not_shown() -> None:
+    bench = HashBench()
+    bench.up()
+    bench.feed_in(received(Truth(), size="11"))
+    assert bench.state()[0] is not TrustState.LIVE
+    assert bench.env.statistics.snapshots_hash_ok == 0
 
 
 def test_a_fresh_book_is_verified_before_it_is_live(bench: HashBench) -> None:

@@ -64,8 +64,9 @@ def book_hash(
     known = (timestamp_ms, min_order_size, tick_size, neg_risk, last_trade_price)
     if tuple(value is not None for value in known) not in _ERAS:
         raise ValueError("no era of the book hash has just these fields")
+    levels = _both_sides_json(bids, asks)
     text = _before_last_trade_price(
-        market, token, timestamp_ms, bids, asks, min_order_size, tick_size, neg_risk
+        market, token, timestamp_ms, levels, min_order_size, tick_size, neg_risk
     )
     tail = b"}" if last_trade_price is None else _last_trade_price_tail(last_trade_price)
     return sha1(text.encode() + tail, usedforsecurity=False).hexdigest()
@@ -99,9 +100,12 @@ class PriceSearch:
         min_order_size: str,
         tick_size: str,
         neg_risk: bool,
+        levels_json: str = "",
     ) -> None:
+        """`levels_json`: what stands in the pre-image instead of `bids` and `asks`."""
+        levels = levels_json or _both_sides_json(bids, asks)
         text = _before_last_trade_price(
-            market, token, timestamp_ms, bids, asks, min_order_size, tick_size, neg_risk
+            market, token, timestamp_ms, levels, min_order_size, tick_size, neg_risk
         )
         self._before = sha1(text.encode(), usedforsecurity=False)
         self._hash = hash
@@ -133,8 +137,7 @@ def _before_last_trade_price(
     market: str,
     token: str,
     timestamp_ms: int | None,
-    bids: Sequence[tuple[int, int]],
-    asks: Sequence[tuple[int, int]],
+    levels: str,
     min_order_size: str | None,
     tick_size: str | None,
     neg_risk: bool | None,
@@ -142,13 +145,17 @@ def _before_last_trade_price(
     parts = [f'{{"market":{json.dumps(market)},"asset_id":{json.dumps(token)}']
     if timestamp_ms is not None:
         parts.append(f',"timestamp":"{timestamp_ms}"')
-    parts.append(f',"hash":"","bids":{_levels_json(bids)},"asks":{_levels_json(asks)}')
+    parts.append(f',"hash":"",{levels}')
     if min_order_size is not None:
         parts.append(
             f',"min_order_size":{json.dumps(min_order_size)},"tick_size":{json.dumps(tick_size)}'
             f',"neg_risk":{json.dumps(neg_risk)}'
         )
     return "".join(parts)
+
+
+def _both_sides_json(bids: Sequence[tuple[int, int]], asks: Sequence[tuple[int, int]]) -> str:
+    return f'"bids":{_levels_json(bids)},"asks":{_levels_json(asks)}'
 
 
 def _levels_json(levels: Sequence[tuple[int, int]]) -> str:

@@ -107,7 +107,9 @@ class HashCheck:
         timestamp_ms: int,
         inputs: HashInputs,
         last_trade_prices: Sequence[str],
+        levels_json: str = "",
     ) -> None:
+        """`levels_json`: the levels as they were received, to be hashed instead of the book's."""
         self.verdict: Verdict | None = None
         self._known = tuple(last_trade_prices)
         self.last_trade_price: str | None = None
@@ -124,7 +126,7 @@ class HashCheck:
         ):
             self.verdict = Verdict.UNVERIFIABLE
             return
-        bids, asks = book.wire_bids, book.wire_asks
+        bids, asks = ([], []) if levels_json else (book.wire_bids, book.wire_asks)
         minimum, neg_risk = inputs.min_order_size, inputs.neg_risk
 
         def search(tick_size: str) -> PriceSearch:
@@ -139,6 +141,7 @@ class HashCheck:
                 min_order_size=minimum,
                 tick_size=tick_size,
                 neg_risk=neg_risk,
+                levels_json=levels_json,
             )
 
         self._texts = search

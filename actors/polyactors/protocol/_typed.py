@@ -145,6 +145,7 @@ class RestBook(_Part):
             last_trade_price=None if price is UNSET else read.read_optional_number_text(price),
             min_order_size=None if minimum is UNSET else read.read_optional_decimal_text(minimum),
             neg_risk=None if self.neg_risk is UNSET else self.neg_risk,
+            levels_json=f'"bids":{_text_of(self.bids)},"asks":{_text_of(self.asks)}',
         )
 
 
@@ -205,6 +206,10 @@ _Typed = _PriceChange | _Book | _Trade | _BestBidAsk
 _decode_one = msgspec.json.Decoder(_Typed).decode
 _decode_rest_books = msgspec.json.Decoder(list[RestBook]).decode
 _decode_array = msgspec.json.Decoder(list[_Typed]).decode
+
+
+def _text_of(levels: list[_Level]) -> str:
+    return msgspec.json.encode(levels).decode()
 
 
 def _levels(levels: list[_Level]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ A message that the exchange sends as one frame is one object here, in the exchan
 from decimal import Decimal
 from enum import Enum
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import Struct
 
 from polyactors.book.numbers import Side
@@ -45,6 +45,9 @@ class BookSnapshot:
     """Text exactly as on the wire; REST only."""
     neg_risk: bool | None = None
     """REST only."""
+    levels_json: str = field(default="", eq=False, repr=False)
+    """`"bids":[…],"asks":[…]` with the levels as the wire wrote them, compact, which is what the
+    exchange hashes; "" where that is not at hand."""
 
 
 class LevelChange(Struct, frozen=True, gc=False):
