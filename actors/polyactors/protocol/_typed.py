@@ -204,7 +204,7 @@ class _BestBidAsk(_Event, tag="best_bid_ask"):
 
 _Typed = _PriceChange | _Book | _Trade | _BestBidAsk
 _decode_one = msgspec.json.Decoder(_Typed).decode
-_decode_rest_books = msgspec.json.Decoder(list[RestBook]).decode
+_decode_rest_book = msgspec.json.Decoder(RestBook).decode
 _decode_array = msgspec.json.Decoder(list[_Typed]).decode
 
 
@@ -244,16 +244,15 @@ def read_known(frames: Sequence[str | bytes], begin: int) -> tuple[list[MarketEv
                 if len(elements) > ELEMENTS_MAX or frame.count(":") != names:
                     return events, index
                 events += [element.read() for element in elements]
-        except ValueError:  # msgspec's too
+        except (ValueError, RecursionError):  # msgspec's, too
             return events, index
     return events, len(frames)
 
 
-def rest_books(body: bytes) -> list[RestBook] | None:
-    """The books of an answer of REST in which every name is known, to be read one by one; None for
-    any other. Each `read` raises WireError for a value that is not well."""
+def read_rest_book(body: bytes | msgspec.Raw) -> BookSnapshot | None:
+    """A book of REST in which everything is known and well; None for any other."""
     try:
-        books = _decode_rest_books(body)
-    except ValueError:
+        book = _decode_rest_book(body)
+        return book.read() if bytes(body).count(b":") == book.names() else None
+    except (ValueError, RecursionError):
         return None
-    return books if body.count(b":") == sum([book.names() for book in books]) else None

@@ -19,7 +19,7 @@ from polyactors.protocol._json import (
     is_object,
 )
 from polyactors.protocol._readers import read_text, read_tick_text, read_tokens, show
-from polyactors.protocol._typed import RestBook, rest_books
+from polyactors.protocol._typed import read_rest_book
 from polyactors.protocol._wire import MODERNISE, converter
 from polyactors.protocol.codec import tokens_in
 from polyactors.protocol.events import BookSnapshot, Unreadable
@@ -50,7 +50,7 @@ def decode_book(body: bytes) -> BookSnapshot:
     Raises:
         WireError: no such book; an `error` that the exchange sent instead is quoted.
     """
-    return _structure(decode_unambiguous_json(body), BookSnapshot)
+    return read_rest_book(body) or _structure(decode_unambiguous_json(body), BookSnapshot)
 
 
 def decode_books(body: bytes) -> tuple[list[BookSnapshot], list[Unreadable]]:
@@ -78,17 +78,25 @@ def each_book(body: bytes) -> Iterator[BookSnapshot | Unreadable]:
     Raises:
         WireError: the body is no JSON array; at once, not when the iterator advances.
     """
-    books = rest_books(body)
-    if books is not None:
-        return map(_typed_book_or_unreadable, books)
-    return map(_book_or_unreadable, _array(decode_unambiguous_json(body), "books"))
-
-
-def _typed_book_or_unreadable(book: RestBook) -> BookSnapshot | Unreadable:
     try:
-        return book.read()
-    except ValueError:
-        return _book_or_unreadable(msgspec.to_builtins(book))
+        elements = _decode_elements(body)  # 500 books at once would take 20 MB
+    except (ValueError, RecursionError):
+        return map(_book_or_unreadable, _array(decode_unambiguous_json(body), "books"))
+    return map(_each_book_or_unreadable, elements)
+
+
+_decode_elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _each_book_or_unreadable(element: msgspec.Raw) -> BookSnapshot | Unreadable:
+    book = read_rest_book(element)
+    if book is not None:
+        return book
+    try:
+        value = decode_unambiguous_json(bytes(element))
+    except WireError as error:
+        return _unreadable(error, bytes(element).decode(errors="replace"))
+    return _book_or_unreadable(value)
 
 
 def _book_or_unreadable(element: object) -> BookSnapshot | Unreadable:

@@ -10,7 +10,7 @@ from hypothesis import event, given
 from hypothesis import strategies as st
 
 from polyactors.protocol import rest
-from polyactors.protocol._typed import rest_books
+from polyactors.protocol._typed import read_rest_book
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import BookSnapshot, Decoded, MarketEvent, PriceChange
 from polyactors.protocol.rest import decode_books
@@ -175,9 +175,9 @@ REST_ORDER = ["market", "asset_id", "timestamp", "hash", "bids", "asks", "min_or
 @given(rest_answers())
 def test_books_of_rest_are_read_the_same_both_ways(answer: list[dict[str, Any]]) -> None:
     body = json.dumps(answer).encode()
-    event(f"known: {rest_books(body) is not None}")
+    event(f"known: {[read_rest_book(json.dumps(book).encode()) is not None for book in answer]}")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rest, "rest_books", Mock(return_value=None))
+        patch.setattr(rest, "read_rest_book", Mock(return_value=None))
         exactly = decode_books(body)
     assert decode_books(body) == exactly
 
