@@ -27,7 +27,8 @@ class Laws:
         self._epochs: dict[str, int] = {}
         self._feed_of: dict[int, str] = {}
         """By epoch: whose session it was."""
-        self._epoch_max = 0
+        self._last_epochs: dict[str, int] = {}
+        """By feed: each session of a feed has a greater one than those before."""
         self._ended: set[int] = set()
         self._time_ns = 0
         self._must_turn_stale: set[str] = set()
@@ -67,9 +68,9 @@ class Laws:
             case BookUpdated():
                 self._book_updated(event)
             case FeedUp():
-                self._check(event.epoch > self._epoch_max, "an epoch repeats", event)
+                self._check(self._is_new(event), "an epoch repeats", event)
                 self._check(event.feed not in self._epochs, "two sessions of one feed", event)
-                self._epoch_max = max(self._epoch_max, event.epoch)
+                self._last_epochs[event.feed] = event.epoch
                 self._epochs[event.feed] = event.epoch
                 self._feed_of = {
                     epoch: feed
@@ -121,6 +122,10 @@ class Laws:
         if event.settled and event.best_bid is not None and event.best_ask is not None:
             self._check(event.best_bid < event.best_ask, "settled and crossed", event)
 
+    def _is_new(self, event: FeedUp | FeedDown) -> bool:
+        known = {*self._epochs.values(), *self._ended}
+        return event.epoch not in known and event.epoch > self._last_epochs.get(event.feed, 0)
+
     def _feed_down(self, event: FeedDown) -> None:
         self.down_reasons[event.reason] += 1
         up = self._epochs.pop(event.feed, None)
@@ -132,11 +137,11 @@ class Laws:
         }
         if up is not None:
             self._unseen |= lost
-        is_new = event.epoch > self._epoch_max
-        self._check(event.epoch == up or (up is None and is_new), f"{up} was live", event)
+        is_right = self._is_new(event) if up is None else event.epoch == up
+        self._check(is_right, f"{up} was live", event)
         self._check(event.epoch not in self._ended, "an epoch ends twice", event)
         self._ended = {event.epoch, *(epoch for epoch in self._ended if epoch > event.epoch - 99)}
-        self._epoch_max = max(self._epoch_max, event.epoch)
+        self._last_epochs[event.feed] = event.epoch
         self._went_down = event.feed
         if self.is_stopping:
             return
