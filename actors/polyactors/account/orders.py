@@ -60,10 +60,11 @@ class Order:
 
     @property
     def open_size(self) -> int:
-        """What may still be matched, in units; 0 unless the order is open."""
+        """What may still be matched, in units; 0 unless the order is open, and while its size is
+        not known (a size of 0 is one that was not given)."""
         if self.state is not OrderState.OPEN:
             return 0
-        return self.original_size - self.size_matched
+        return max(0, self.original_size - self.size_matched)
 
     def says_the_same(self, other: "Order") -> bool:
         """Whether nothing that a consumer acts upon is different."""

@@ -46,7 +46,8 @@ _CONDITION_ID = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
 
 
 def check_markets(markets: object) -> tuple[str, ...]:
-    """Condition ids, each once. Raises UsageError for anything else."""
+    """Condition ids, each once, in lower case as the exchange writes them. Raises UsageError for
+    anything else."""
     found = listed("markets", markets)
     for market in found:
         if not isinstance(market, str) or not _CONDITION_ID.fullmatch(market):
@@ -54,7 +55,7 @@ def check_markets(markets: object) -> tuple[str, ...]:
                 f"{shown(market)} is no market of an account: expected a condition id, 0x and 64 "
                 "hex digits"
             )
-    return tuple(dict.fromkeys(str(market) for market in found))
+    return tuple(dict.fromkeys(str(market).lower() for market in found))
 
 
 class UserLine:
@@ -67,7 +68,7 @@ class UserLine:
         self.id = LINE_ID
         self.env = env
         self.credentials = credentials
-        self.markets = tuple(dict.fromkeys(markets))
+        self.markets = check_markets(markets)
         """What the channel is to be subscribed to; empty for the whole account."""
         self._subscribed: tuple[str, ...] = ()
         """What the live session is subscribed to."""
@@ -191,7 +192,7 @@ class UserLine:
     def doubt(self, reason: AccountReason) -> None:
         """Something may have been missed in the live session: the lists must say what."""
         self.lose(reason)
-        if self.epoch is not None:
+        if self.epoch is not None and not self.env.is_stopping:
             self._enter(AccountState.SYNCING)
             self._wake()
 
