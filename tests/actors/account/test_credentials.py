@@ -103,7 +103,7 @@ def test_the_file_that_is_read_is_the_one_that_was_checked(
 ) -> None:
     """A file that others can read takes its place right before it is opened."""
     path = as_file(tmp_path, toml(VALUES))
-    open_file = Path.open
+    open_file: Callable[..., Any] = Path.open
 
     def open_another(self: Path, *args: Any) -> Any:
         path.chmod(0o644)
