@@ -30,6 +30,7 @@ from polyactors.events import (
 from polyactors.logger import log
 from polyactors.messages import Abort, ChangeMarkets, ControlMessage
 from polyactors.protocol.subscription import user_operation_frames, user_subscribe_frames
+from polyactors.protocol.user_events import TradeEvent
 from polyactors.transport import Target, user_target
 from polyactors.user.reading import AccountReading, FillReading, OrderReading, TradeReading
 from polyactors.user.state import AccountReason, AccountState, AccountTrust
@@ -203,6 +204,13 @@ class UserLine:
     def tell(self, found: Iterable[changes.Change]) -> None:
         """Publish what changed in the account, in order."""
         self._publish([self._event_of(change) for change in found])
+        for refused in self.account.take_refused_rows():
+            what = "trade" if isinstance(refused.event, TradeEvent) else "order"
+            log.warning(
+                f"REST lists a {what} that cannot be true of this account: it is left out",
+                id=self.redact(refused.event.id),
+                why=refused.why,
+            )
 
     def is_complete(self) -> None:
         """The lists were read in this session: nothing is missing any more."""
