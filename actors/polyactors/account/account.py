@@ -18,7 +18,7 @@ split, merged, redeemed or transferred are no trades. Money is not summed: a tak
 rounded by the exchange, and fees are not on this channel.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from attrs import evolve, frozen
@@ -101,17 +101,17 @@ class Account:
         self._final_trades_max = final_trades_max
 
     @property
-    def orders(self) -> Mapping[str, Order]:
+    def orders(self) -> MappingProxyType[str, Order]:
         """By id: open orders, and those that were closed last."""
         return MappingProxyType(self._orders)
 
     @property
-    def trades(self) -> Mapping[str, Trade]:
+    def trades(self) -> MappingProxyType[str, Trade]:
         """By id: trades on their way, and those that became final last."""
         return MappingProxyType(self._trades)
 
     @property
-    def positions(self) -> Mapping[str, int]:
+    def positions(self) -> MappingProxyType[str, int]:
         """By token, in units: what the known trades sum up to, where that is not 0."""
         return MappingProxyType(self._positions)
 
@@ -131,7 +131,8 @@ class Account:
 
     def open_orders(self) -> list[Order]:
         """Orders that may still be matched."""
-        return [order for order in self._orders.values() if order.state is OrderState.OPEN]
+        closed = self._closed
+        return [order for order_id, order in self._orders.items() if order_id not in closed]
 
     def traded_size(self, order_id: str) -> int:
         """What the known trades say was matched of an order, in units."""

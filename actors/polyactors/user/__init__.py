@@ -8,6 +8,6 @@
 - `line`: what outlives the actors: credentials, account, session
 - `parser`, `keeper`: the actors that a feed of books has not
 - `lists`: REST's lists, page by page
-- `reading`: what a program reads
+- `reading`, `telling`: what a program reads, and what the stream tells
 - `tree`: who is whose child
 """

@@ -14,7 +14,6 @@ from polyactors.account.account import Account
 from polyactors.account.credentials import Credentials
 from polyactors.account.secrecy import HiddenText
 from polyactors.account.trades import Owner
-from polyactors.book.numbers import to_decimal
 from polyactors.discovery import listed, shown
 from polyactors.environment import Environment
 from polyactors.errors import AccountNotLive, UsageError
@@ -23,17 +22,15 @@ from polyactors.events import (
     Event,
     FeedDown,
     FeedUp,
-    OrderChanged,
-    PositionChanged,
-    TradeChanged,
 )
 from polyactors.logger import log
 from polyactors.messages import Abort, ChangeMarkets, ControlMessage
 from polyactors.protocol.subscription import user_operation_frames, user_subscribe_frames
 from polyactors.protocol.user_events import TradeEvent
 from polyactors.transport import Target, user_target
-from polyactors.user.reading import AccountReading, FillReading, OrderReading, TradeReading
+from polyactors.user.reading import AccountReading, Readings
 from polyactors.user.state import AccountReason, AccountState, AccountTrust
+from polyactors.user.telling import event_of
 from polysupervisor import Address
 
 LINE_ID = "user"
@@ -78,6 +75,7 @@ class UserLine:
         self.account = Account(
             Owner(credentials.api_key, credentials.address), since_s=max(0, since_s)
         )
+        self._readings = Readings(self.account)
         self.trust = AccountTrust(since_seconds=_now_seconds())
         self.epoch: int | None = None
         """The live session; None while there is none."""
@@ -203,7 +201,9 @@ class UserLine:
 
     def tell(self, found: Iterable[changes.Change]) -> None:
         """Publish what changed in the account, in order."""
-        self._publish([self._event_of(change) for change in found])
+        epoch, clock_ns = self.epoch, self.env.clock_ns
+        readings = self._readings
+        self._publish([event_of(one, readings, time_ns=clock_ns(), epoch=epoch) for one in found])
         for refused in self.account.take_refused_rows():
             what = "trade" if isinstance(refused.event, TradeEvent) else "order"
             log.warning(
@@ -254,7 +254,7 @@ class UserLine:
         if trust.state is not AccountState.LIVE and not allow_stale:
             age_seconds = trio.current_time() - trust.since_seconds
             raise AccountNotLive(trust.state, trust.reason, age_seconds)
-        return AccountReading.take(self.account, trust, trio.current_time())
+        return self._readings.account(trust, trio.current_time())
 
     def believed(self) -> AccountTrust:
         """The state; LIVE only while a session is live, also when the service stops."""
@@ -334,35 +334,6 @@ class UserLine:
             reason=reason,
         )
         self._publish([changed])
-
-    def _event_of(self, change: changes.Change) -> Event:
-        time_ns, epoch, reconciled = self.env.clock_ns(), self.epoch, change.reconciled
-        if isinstance(change, changes.OrderChanged):
-            return OrderChanged(
-                time_ns=time_ns,
-                epoch=epoch,
-                order=OrderReading.take(change.new),
-                filled_size=to_decimal(change.filled_size),
-                previous=None if change.old is None else change.old.state.value,
-                reconciled=reconciled,
-            )
-        if isinstance(change, changes.TradeChanged):
-            return TradeChanged(
-                time_ns=time_ns,
-                epoch=epoch,
-                trade=TradeReading.take(change.new),
-                previous=None if change.old is None else change.old.status.value,
-                reconciled=reconciled,
-            )
-        return PositionChanged(
-            time_ns=time_ns,
-            epoch=epoch,
-            token=change.token,
-            old=to_decimal(change.old),
-            new=to_decimal(change.new),
-            fill=FillReading.take(change.fill),
-            reconciled=reconciled,
-        )
 
     def _publish(self, events: list[Event]) -> None:
         self.env.hub.publish(events)
