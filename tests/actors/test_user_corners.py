@@ -25,7 +25,7 @@ from tests.actors.user_server import (
     user_visits,
 )
 
-from polyactors.user.line import check_markets
+from polyactors.user.checks import check_markets
 
 LOW, HIGH = "0x" + "ab" * 32, "0x" + "AB" * 32
 

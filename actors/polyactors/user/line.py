@@ -4,7 +4,6 @@ As `Feed` is for books. All changes are synchronous, so that readers and actors 
 one, and the stream hears of each at once, in the order in which it happened.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import trio
@@ -14,7 +13,6 @@ from polyactors.account.account import Account
 from polyactors.account.credentials import Credentials
 from polyactors.account.secrecy import HiddenText
 from polyactors.account.trades import Owner
-from polyactors.discovery import listed, shown
 from polyactors.environment import Environment
 from polyactors.errors import AccountNotLive, UsageError
 from polyactors.events import (
@@ -28,6 +26,7 @@ from polyactors.messages import Abort, ChangeMarkets, ControlMessage
 from polyactors.protocol.subscription import user_operation_frames, user_subscribe_frames
 from polyactors.protocol.user_events import TradeEvent
 from polyactors.transport import Target, user_target
+from polyactors.user.checks import check_markets, check_secrecy
 from polyactors.user.reading import AccountReading, Readings
 from polyactors.user.state import AccountReason, AccountState, AccountTrust
 from polyactors.user.telling import event_of
@@ -40,20 +39,6 @@ SECONDS_PER_DAY = 86_400
 REFUSED = (
     "the exchange refuses the API credentials: check them and this machine's clock, and start again"
 )
-_CONDITION_ID = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
-
-
-def check_markets(markets: object) -> tuple[str, ...]:
-    """Condition ids, each once, in lower case as the exchange writes them. Raises UsageError for
-    anything else."""
-    found = listed("markets", markets)
-    for market in found:
-        if not isinstance(market, str) or not _CONDITION_ID.fullmatch(market):
-            raise UsageError(
-                f"{shown(market)} is no market of an account: expected a condition id, 0x and 64 "
-                "hex digits"
-            )
-    return tuple(dict.fromkeys(str(market).lower() for market in found))
 
 
 class UserLine:
@@ -62,7 +47,12 @@ class UserLine:
     def __init__(
         self, credentials: Credentials, env: Environment, markets: Sequence[str] = ()
     ) -> None:
-        """`markets` are condition ids; none means the whole account."""
+        """`markets` are condition ids; none means the whole account.
+
+        Raises UsageError for what is no condition id, and for endpoints that would have the
+        credentials in clear text.
+        """
+        check_secrecy(env)
         self.id = LINE_ID
         self.env = env
         self.credentials = credentials
