@@ -95,7 +95,9 @@ def test_polysupervisor_knows_nobody_of_ours(name: str) -> None:
 )
 def test_book_protocol_and_account_are_pure(name: str) -> None:
     roots = {other.split(".")[0] for other in imports(MODULES[name])}
-    assert not roots & IMPURE
+    # The file of credentials is asked for its mode by its descriptor, which only `os` can.
+    allowed = {"os"} if name == "polyactors.account.credentials" else set[str]()
+    assert not roots & (IMPURE - allowed)
 
 
 def test_the_book_knows_only_itself() -> None:

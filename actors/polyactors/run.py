@@ -43,7 +43,7 @@ from polyactors.terminal.pipes import complain, say
 from polyactors.terminal.screen import Verified, messages, states_text
 from polyactors.terminal.text import count, duration, printable, short_token
 from polyactors.transport import Target
-from polyactors.user.line import REFUSED, UserLine, check_markets
+from polyactors.user.line import REFUSED, UserLine
 from polysupervisor import ChildSpec, run_app
 
 Sink = Callable[[Service], ChildSpec[object]]
@@ -130,7 +130,7 @@ def run_command(values: Mapping[str, Any]) -> int:
 def account_command(values: Mapping[str, Any]) -> int:
     """`account`: one's own orders, trades and positions, until stopped."""
     env = Environment(settings_of(values))
-    line = UserLine(credentials_of(values), env, check_markets(values["market"]))
+    line = UserLine(credentials_of(values), env, values["market"] or ())
     Target.parse(env.settings.ws_url)
     with _prepared(values, "polyactors account") as (outputs, display):
         display.is_account = True

@@ -27,7 +27,7 @@ from polyactors.statistics import Statistics
 from polyactors.stream import QUEUE_EVENTS_MAX, Subscription
 from polyactors.transport import Network, market_target
 from polyactors.tree import Tree
-from polyactors.user.line import UserLine, check_markets
+from polyactors.user.line import UserLine
 from polysupervisor import ChildSpec, Context
 
 
@@ -277,7 +277,7 @@ async def open_service(
         _given("network", network, Network) or Network(),
     )
     async with RestClient(env.settings, env.network) as rest:
-        user = None if given is None else UserLine(given, env, check_markets(user_markets))
+        user = None if given is None else UserLine(given, env, user_markets)
         service = Service(wanted, env=env, rest=rest, user=user)
         error: BaseException | None = None
         is_open = False

@@ -4,8 +4,8 @@ Publishing never waits: a slow subscriber hurts only itself, and is told so in i
 When its queue is full, book updates coalesce (the latest of each token stays, in its newest
 place). If even that is not enough the oldest events are given up, and a Gap with the reason
 overflow stands before all that is left; of every token the last update and the last trust change
-are the last to go, so that a reader who takes no notice of the Gap still does not go on trusting
-a book that has turned STALE.
+are the last to go, and so is the last state of the account, so that a reader who takes no notice
+of the Gap still does not go on trusting a book, or an account, that has turned STALE.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ import trio
 
 from polyactors.book.trust import StaleReason
 from polyactors.errors import UsageError
-from polyactors.events import BookUpdated, Event, Gap, TrustChanged
+from polyactors.events import AccountStateChanged, BookUpdated, Event, Gap, TrustChanged
 
 QUEUE_EVENTS_MAX = 65_536
 """Events that a subscription holds for a reader who is behind."""
@@ -114,16 +114,17 @@ class Subscription:
         await self._wake.wait()
 
     def _shrink(self) -> None:
-        latest = {
-            (type(event), event.token): index
+        found = {
+            # There is one account, whatever number of tokens.
+            (type(event), None if isinstance(event, AccountStateChanged) else event.token): index
             for index, event in enumerate(self._events)
-            if isinstance(event, BookUpdated | TrustChanged)
+            if isinstance(event, BookUpdated | TrustChanged | AccountStateChanged)
         }
-        latest_of_token = set(latest.values())
+        latest = set(found.values())
         kept = [
-            (event, index in latest_of_token)
+            (event, index in latest)
             for index, event in enumerate(self._events)
-            if index in latest_of_token or not isinstance(event, BookUpdated)
+            if index in latest or not isinstance(event, BookUpdated)
         ]
         self.coalesced += len(self._events) - len(kept)
         # Some room must be free again, or a queue that is nearly full of what does not coalesce
@@ -135,8 +136,8 @@ class Subscription:
         """Half of the room, the newest `events`; the bool says which are the last to go."""
         excess = len(events) - self._limit // 2 + 1  # one place is the marker's
         kept: list[Event] = []
-        for event, is_latest_of_token in events:
-            if _is_marker(event) or (excess > 0 and not is_latest_of_token):
+        for event, is_latest in events:
+            if _is_marker(event) or (excess > 0 and not is_latest):
                 excess -= 1
                 self.lost += not _is_marker(event)
             else:

@@ -9,8 +9,18 @@ from hypothesis import strategies as st
 
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.errors import UsageError
-from polyactors.events import BookUpdated, Event, FeedDown, FeedUp, Gap, TradePrinted, TrustChanged
+from polyactors.events import (
+    AccountStateChanged,
+    BookUpdated,
+    Event,
+    FeedDown,
+    FeedUp,
+    Gap,
+    TradePrinted,
+    TrustChanged,
+)
 from polyactors.stream import EventHub
+from polyactors.user.state import AccountReason, AccountState
 
 
 def hub() -> EventHub:
@@ -54,6 +64,16 @@ def trust(token: str, number: int) -> TrustChanged:
         state=TrustState.STALE,
         previous=TrustState.LIVE,
         reason=StaleReason.CROSSED,
+    )
+
+
+def account_state(number: int) -> AccountStateChanged:
+    return AccountStateChanged(
+        time_ns=number,
+        epoch=1,
+        state=AccountState.STALE,
+        previous=AccountState.LIVE,
+        reason=AccountReason.DISCONNECTED,
     )
 
 
@@ -206,6 +226,27 @@ async def test_of_every_token_the_last_state_is_the_last_to_go() -> None:
     assert batch[-1] == trade(99)
     assert all(isinstance(event, TradePrinted) for event in batch[5:])
     assert subscription.lost == 100 - (len(batch) - 1)
+
+
+async def test_the_last_state_of_the_account_is_among_the_last_to_go() -> None:
+    source = hub()
+    subscription = source.subscribe(limit=16)
+    source.publish([account_state(0), trust("1", 1), account_state(2)])
+    for number in range(3, 100):
+        source.publish([trade(number)])
+    batch = await subscription.receive_batch()
+    assert isinstance(batch[0], Gap)
+    assert batch[1:3] == [trust("1", 1), account_state(2)]
+    assert all(isinstance(event, TradePrinted) for event in batch[3:])
+    assert subscription.lost == 100 - (len(batch) - 1)
+
+
+async def test_states_of_the_account_do_not_coalesce() -> None:
+    source = hub()
+    subscription = source.subscribe(limit=16)
+    told: list[Event] = [account_state(0), update("1", 1), account_state(2)]
+    source.publish([*told, *[update("2", number) for number in range(3, 20)]])
+    assert await subscription.receive_batch() == [*told, update("2", 19)]
 
 
 async def test_more_tokens_than_the_queue_holds_are_bounded_too() -> None:

@@ -52,7 +52,7 @@ from polyactors.events import (
 )
 from polyactors.protocol.user_codec import UserCodec
 from polyactors.service import open_service
-from polyactors.user import line as line_module
+from polyactors.user.checks import check_markets
 from polyactors.user.line import UserLine
 from polyactors.user.state import AccountReason
 from polyactors.websocket import WebSocket
@@ -1156,4 +1156,4 @@ async def test_what_cannot_be_opened_is_said_at_once(
 
 
 def test_a_line_can_be_made_before_trio_runs() -> None:
-    assert line_module.check_markets([M1, M1, M2]) == (M1, M2)
+    assert check_markets([M1, M1, M2]) == (M1, M2)

@@ -4,10 +4,11 @@ Which source is believed for what:
 
 - Positions follow from trades alone: each fill of ours, identified by (trade id, order id),
   counts once from MATCHED on, and is given back once if the trade FAILED. RETRYING keeps it.
-- What was matched of an order: the greater of its own `size_matched` and the sum of its fills.
+- What was matched of an order: the greater of its own `size_matched` and the sum of its fills,
+  those of FAILED trades too, unless the lists of open orders insist on less (`refusals`).
 - That an order is cancelled: a CANCELLATION, or a list of open orders that lacks it.
 
-Everything that is kept only grows (sizes, statuses, fills, cancellations), so events that come
+Else everything that is kept only grows (sizes, statuses, fills, cancellations), so events that come
 late, twice, or in another order than they happened lead to the same account: live events can be
 applied while a reconciliation is under way, and each fact is reported once, by whichever source
 told it first.
@@ -17,8 +18,7 @@ split, merged, redeemed or transferred are no trades. Money is not summed: a tak
 rounded by the exchange, and fees are not on this channel.
 """
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from types import MappingProxyType
 
 from attrs import evolve, frozen
@@ -31,6 +31,8 @@ from polyactors.account.changes import (
     TradeChanged,
 )
 from polyactors.account.orders import Order, OrderState, contradiction, merged, order_of
+from polyactors.account.refusals import Disputes, Refusals
+from polyactors.account.sums import Completeness, TradedSizes
 from polyactors.account.trades import (
     Fill,
     Owner,
@@ -38,8 +40,10 @@ from polyactors.account.trades import (
     Trade,
     fills_contradict,
     fills_of,
+    followed,
     matched_at_s,
     step_to,
+    trade_of,
     updated_at_s,
 )
 from polyactors.protocol.user_events import OrderEvent, TradeEvent, UserEvent
@@ -49,8 +53,6 @@ CLOSED_ORDERS_MAX = 10_000
 FINAL_TRADES_MAX = 10_000
 """Trades that are confirmed or failed and still remembered; the first final go first. One that
 the next reconciliation would list again stays beyond that."""
-IMPOSSIBLE_KEPT_MAX = 100
-"""Impossible events that are kept for inspection; the latest."""
 
 
 @frozen
@@ -86,41 +88,55 @@ class Account:
         """Events that said nothing new."""
         self.forgotten = 0
         """Events about trades from before what is remembered: repeats, too."""
-        self.impossible = 0
-        """Events that cannot be true."""
-        self.impossible_kept: deque[Impossible] = deque(maxlen=IMPOSSIBLE_KEPT_MAX)
+        self._refusals = Refusals()
+        self._disputes = Disputes()
         self._orders: dict[str, Order] = {}
         self._trades: dict[str, Trade] = {}
         self._positions: dict[str, int] = {}
-        self._traded: dict[str, int] = {}  # by order: the sum of its fills
+        self._traded = TradedSizes()
         self._closed: dict[str, None] = {}  # orders, in the order in which they were closed
         self._final: dict[str, None] = {}  # trades, in the order in which they became final
-        self._forgotten_to_s: dict[str, int] = {}  # by market: the newest trade forgotten
+        self._complete = Completeness()
         self._closed_orders_max = closed_orders_max
         self._final_trades_max = final_trades_max
 
     @property
-    def orders(self) -> Mapping[str, Order]:
+    def orders(self) -> MappingProxyType[str, Order]:
         """By id: open orders, and those that were closed last."""
         return MappingProxyType(self._orders)
 
     @property
-    def trades(self) -> Mapping[str, Trade]:
+    def trades(self) -> MappingProxyType[str, Trade]:
         """By id: trades on their way, and those that became final last."""
         return MappingProxyType(self._trades)
 
     @property
-    def positions(self) -> Mapping[str, int]:
+    def positions(self) -> MappingProxyType[str, int]:
         """By token, in units: what the known trades sum up to, where that is not 0."""
         return MappingProxyType(self._positions)
 
+    @property
+    def impossible(self) -> int:
+        """How many events cannot be true; a row of a list counts once."""
+        return self._refusals.count
+
+    @property
+    def impossible_kept(self) -> Sequence[Impossible]:
+        """The latest of them."""
+        return self._refusals.kept
+
+    def take_refused_rows(self) -> list[Impossible]:
+        """The rows of lists that were refused since the last call: what they say is missing."""
+        return self._refusals.take_new_rows()
+
     def open_orders(self) -> list[Order]:
         """Orders that may still be matched."""
-        return [order for order in self._orders.values() if order.state is OrderState.OPEN]
+        closed = self._closed
+        return [order for order_id, order in self._orders.items() if order_id not in closed]
 
     def traded_size(self, order_id: str) -> int:
         """What the known trades say was matched of an order, in units."""
-        return self._traded.get(order_id, 0)
+        return self._traded.of(order_id)
 
     def apply(self, event: UserEvent, *, reconciled: bool = False) -> list[Change]:
         """Take one event; return what changed, which for a repeat is nothing.
@@ -130,13 +146,23 @@ class Account:
         return self.apply_all((event,), reconciled=reconciled)
 
     def apply_all(self, events: Iterable[UserEvent], *, reconciled: bool = False) -> list[Change]:
-        """Take events in this order; nothing is forgotten between them."""
+        """Take events in this order; nothing is forgotten between them.
+
+        `reconciled`: they are the rows of the lists, all of them: a list that says less than we
+        hold is contradicted by the channel, or by the list before, and wins if it insists.
+        """
         changes: list[Change] = []
+        rows: list[OrderEvent] = []
         for event in events:
             if isinstance(event, OrderEvent):
                 changes += self._apply_order(event, reconciled)
+                rows.append(event)
             else:
                 changes += self._apply_trade(event, reconciled)
+        if reconciled:
+            for row, why in self._disputes.take(rows, self._orders):
+                self._refuse(why, row, reconciled)
+                changes += self._give_way(row)
         self._forget()
         return changes
 
@@ -150,16 +176,18 @@ class Account:
     def cover(self, coverage: Coverage) -> None:
         """A reconciliation is finished."""
         self.coverage = coverage
+        self._complete.cover(coverage.markets, coverage.to_s)
 
     # Orders
 
     def _apply_order(self, event: OrderEvent, reconciled: bool) -> list[Change]:
         known = self._orders.get(event.id)
+        why = contradiction(known, event) if known is not None else ""
+        if why:
+            return self._refuse(why, event, reconciled)
+        self.owner = self.owner.with_wallet(event.maker_address)
         if known is None:
             return self._set_order(order_of(event, self.traded_size(event.id)), reconciled)
-        why = contradiction(known, event)
-        if why:
-            return self._refuse(why, event)
         changes = self._set_order(merged(known, event, is_listed=reconciled), reconciled)
         self.repeats += not changes
         return changes
@@ -179,30 +207,22 @@ class Account:
 
     def _apply_trade(self, event: TradeEvent, reconciled: bool) -> list[Change]:
         known = self._trades.get(event.id)
-        if known is None and matched_at_s(event) <= self._forgotten_to_s.get(event.market, -1):
+        if known is None and self._complete.is_forgotten(event.market, matched_at_s(event)):
             self.forgotten += 1
             return []
-        fills = fills_of(event, self.owner)
-        if not fills:
-            return self._refuse("no side of a trade is ours", event)
+        fills = fills_of(event, self.owner, self._orders)
+        if not fills and known is None:
+            return self._refuse("no side of a trade is ours", event, reconciled)
         if known is None:
-            new = Trade(
-                id=event.id,
-                market=event.market,
-                status=event.status,
-                fills=fills,
-                match_time_s=matched_at_s(event),
-                updated_at_s=updated_at_s(event),
-                transaction_hash=event.transaction_hash,
-            )
+            new = trade_of(event, fills)
         else:
             step = step_to(known.status, known.updated_at_s, event.status, updated_at_s(event))
             if step is Step.IMPOSSIBLE:
                 why = f"a trade that is {known.status.value} cannot be {event.status.value}"
-                return self._refuse(why, event)
+                return self._refuse(why, event, reconciled)
             if fills_contradict(known.fills, fills):
-                return self._refuse("an order got another fill of a trade", event)
-            new = _followed(known, event, step, fills)
+                return self._refuse("an order got another fill of a trade", event, reconciled)
+            new = followed(known, event, step, fills)
         return self._set_trade(known, new, reconciled)
 
     def _set_trade(self, known: Trade | None, new: Trade, reconciled: bool) -> list[Change]:
@@ -234,8 +254,7 @@ class Account:
         return PositionChanged(fill.token, old, new, fill, reconciled)
 
     def _fill_order(self, fill: Fill, reconciled: bool) -> list[Change]:
-        traded = self._traded.get(fill.order_id, 0) + fill.size
-        self._traded[fill.order_id] = traded
+        traded = self._traded.add(fill)
         order = self._orders.get(fill.order_id)
         if order is None:
             return []
@@ -243,10 +262,20 @@ class Account:
             evolve(order, size_matched=max(order.size_matched, traded)), reconciled
         )
 
-    def _refuse(self, why: str, event: UserEvent) -> list[Change]:
-        self.impossible += 1
-        self.impossible_kept.append(Impossible(why, _without_owners(event)))
+    # What cannot be
+
+    def _refuse(self, why: str, event: UserEvent, reconciled: bool) -> list[Change]:
+        self._refusals.refuse(why, event, is_listed=reconciled)
         return []
+
+    def _give_way(self, row: OrderEvent) -> list[Change]:
+        """A list insists that less of an order is matched: what FAILED is no part of it then."""
+        order = self._orders[row.id]
+        if row.size_matched >= order.size_matched:
+            return []
+        self._traded.leave_out_failed(order.id, self._trades.values())
+        size_matched = max(order.told_size, self.traded_size(order.id))
+        return self._set_order(evolve(order, size_matched=size_matched), reconciled=True)
 
     # Memory
 
@@ -254,48 +283,18 @@ class Account:
         while len(self._closed) > self._closed_orders_max:
             order_id = next(iter(self._closed))
             del self._closed[order_id], self._orders[order_id]
-            self._traded.pop(order_id, None)
-        while len(self._final) > self._final_trades_max:
+            self._traded.forget_order(order_id)
+        for _ in range(len(self._final) - self._final_trades_max):
             trade = self._trades[next(iter(self._final))]
-            if self.coverage is None or trade.match_time_s >= self.coverage.to_s:
+            if trade.match_time_s < self._complete.to_s(trade.market):
+                self._forget_trade(trade)
+            elif self._complete.is_followed(trade.market):
                 return
-            self._forget_trade(trade)
+            else:  # it stays until its market is followed again, and is in nobody's way
+                self._final[trade.id] = self._final.pop(trade.id)
 
     def _forget_trade(self, trade: Trade) -> None:
         """A later event about it must not count as a new trade: its second is remembered."""
         del self._final[trade.id], self._trades[trade.id]
-        self._forgotten_to_s[trade.market] = max(
-            trade.match_time_s, self._forgotten_to_s.get(trade.market, -1)
-        )
-        for fill in trade.fills:
-            if fill.order_id not in self._orders:
-                left = self._traded.pop(fill.order_id, 0) - fill.size
-                if left > 0:
-                    self._traded[fill.order_id] = left
-
-
-def _without_owners(event: UserEvent) -> UserEvent:
-    """The event without API keys and wallets: it is kept, and may be shown or written down."""
-    if isinstance(event, OrderEvent):
-        return evolve(event, owner="", maker_address="")
-    makers = tuple(evolve(maker, owner="", maker_address="") for maker in event.maker_fills)
-    return evolve(event, owner="", trade_owner="", maker_address="", maker_fills=makers)
-
-
-def _followed(known: Trade, event: TradeEvent, step: Step, fills: tuple[Fill, ...]) -> Trade:
-    """The trade with what an event adds to it: a status, or orders of ours that it names first."""
-    have = {fill.order_id for fill in known.fills}
-    status = event.status if step is Step.NEWS else known.status
-    # A repeat of the same status may be of a later second, which a late other one must not beat.
-    is_latest = status is event.status and updated_at_s(event) >= known.updated_at_s
-    return evolve(
-        known,
-        status=status,
-        fills=known.fills + tuple(fill for fill in fills if fill.order_id not in have),
-        updated_at_s=updated_at_s(event) if is_latest else known.updated_at_s,
-        transaction_hash=(
-            event.transaction_hash or known.transaction_hash
-            if is_latest
-            else known.transaction_hash or event.transaction_hash
-        ),
-    )
+        self._complete.forget(trade)
+        self._traded.forget_trade(trade, self._orders)

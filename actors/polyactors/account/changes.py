@@ -60,3 +60,5 @@ class Impossible:
     why: str
     event: UserEvent
     """Without its owners' API keys and wallets."""
+    is_listed: bool = False
+    """Whether a list of REST said it, not the channel."""

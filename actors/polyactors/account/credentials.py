@@ -7,6 +7,7 @@ tools print the variables of a traceback.
 
 import base64
 import binascii
+import os
 import re
 import stat
 import tomllib
@@ -124,10 +125,11 @@ def from_file(path: Path) -> Credentials:
 def _read(path: Path) -> Credentials | str:
     """The credentials, or the sentence that says what is wrong: raised where no value is near."""
     try:
-        found = path.stat()
-        if stat.S_ISREG(found.st_mode) and found.st_mode & (stat.S_IRGRP | stat.S_IROTH):
-            return f"others can read the credentials in {path}: chmod 600 {path}"
         with path.open("rb") as file:
+            # Of what is open, not of the path: that may be another file a moment later.
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISREG(mode) and mode & (stat.S_IRGRP | stat.S_IROTH):
+                return f"others can read the credentials in {path}: chmod 600 {path}"
             content = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         return f"cannot read the credentials in {path}: {error.strerror or type(error).__name__}"

@@ -1,12 +1,13 @@
 """One order of ours: what is known of it, and how an event adds to that.
 
-An order's facts only grow: what was matched, and whether the rest was cancelled. So events may
-come late, twice or in any order, and the outcome is the same.
+An order's facts only grow with its events: what was matched, and whether the rest was cancelled.
+So events may come late, twice or in any order, and the outcome is the same.
 
 How much was matched is said twice on the wire: by the order's own `size_matched`, and by the
 trades that it took part in. Either may be ahead of the other, or lost, and neither can be too
 high: the greater of the two is known to be matched. A trade that fails later stays matched: the
-engine does not put the order back into the book (the position is given back, see `account`).
+engine does not put the order back into the book (the position is given back, see `account`), as
+long as the lists of open orders do not insist that it did.
 """
 
 from enum import Enum
@@ -39,7 +40,9 @@ class Order:
     price: int
     original_size: int
     size_matched: int = 0
-    """Filled so far; never falls."""
+    """Filled so far; falls only where a list insists that what FAILED is no part of it."""
+    told_size: int = 0
+    """Filled so far as the order's own events say; its trades may be ahead of them."""
     outcome: str = ""
     order_type: str = ""
     created_at_s: int = 0
@@ -60,10 +63,11 @@ class Order:
 
     @property
     def open_size(self) -> int:
-        """What may still be matched, in units; 0 unless the order is open."""
+        """What may still be matched, in units; 0 unless the order is open, and while its size is
+        not known (a size of 0 is one that was not given)."""
         if self.state is not OrderState.OPEN:
             return 0
-        return self.original_size - self.size_matched
+        return max(0, self.original_size - self.size_matched)
 
     def says_the_same(self, other: "Order") -> bool:
         """Whether nothing that a consumer acts upon is different."""
@@ -80,6 +84,7 @@ def order_of(event: OrderEvent, traded_size: int = 0) -> Order:
         price=event.price,
         original_size=event.original_size,
         size_matched=max(event.size_matched, traded_size),
+        told_size=event.size_matched,
         outcome=event.outcome,
         order_type=event.order_type,
         created_at_s=event.created_at_s,
@@ -104,6 +109,17 @@ def contradiction(order: Order, event: OrderEvent) -> str:
     return ""
 
 
+def falls_short(order: Order, row: OrderEvent) -> str:
+    """What a row of the list of open orders says less than is known of its order; "" if nothing."""
+    if _cancels(row) or contradiction(order, row):
+        return ""
+    if order.is_cancelled:
+        return "a list has an order as open that was cancelled"
+    if row.size_matched < order.size_matched:
+        return "a list says that less of an order is matched"
+    return ""
+
+
 def merged(order: Order, event: OrderEvent, *, is_listed: bool) -> Order:
     """The order with what an event adds. `is_listed`: it is a row of the list of open orders."""
     is_cancelled = order.is_cancelled or _cancels(event)
@@ -112,6 +128,7 @@ def merged(order: Order, event: OrderEvent, *, is_listed: bool) -> Order:
         price=order.price or event.price,
         original_size=order.original_size or event.original_size,
         size_matched=max(order.size_matched, event.size_matched),
+        told_size=max(order.told_size, event.size_matched),
         outcome=order.outcome or event.outcome,
         order_type=order.order_type or event.order_type,
         created_at_s=order.created_at_s or event.created_at_s,

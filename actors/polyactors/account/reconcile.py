@@ -51,7 +51,7 @@ class Reconciliation:
 
 def begin(account: Account, markets: Iterable[str] = ()) -> Reconciliation:
     """Step 2, after the subscription was sent and before the first request."""
-    subscribed = frozenset(markets)
+    subscribed = frozenset(market.lower() for market in markets)
     found = (
         order.id for order in account.open_orders() if not subscribed or order.market in subscribed
     )

@@ -4,10 +4,10 @@ A trade is one taker's order against one or more makers' orders, and every one o
 ours. What an order of ours got of a trade is a `Fill`, identified by (trade id, order id).
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from enum import Enum
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from polyactors.account.secrecy import Secretive
 from polyactors.book.numbers import Side
@@ -34,6 +34,10 @@ CONTRADICTIONS: dict[TradeStatus, frozenset[TradeStatus]] = {
 """From each final status, those that cannot follow: a trade is settled or it is not."""
 
 
+WALLETS_MAX = 100
+"""Wallets that are known for ours; an account has one or two."""
+
+
 class Step(Enum):
     """What a status is to a trade that has one already."""
 
@@ -45,19 +49,28 @@ class Step(Enum):
 class Owner(Secretive):
     """Who we are, to find ours among the orders of a trade."""
 
-    __slots__ = ("_address", "_api_key")
+    __slots__ = ("_api_key", "_wallets")
 
     def __init__(self, api_key: str, address: str = "") -> None:
         self._api_key = api_key
-        self._address = address.lower()
+        self._wallets = frozenset({address.lower()} - {""})
+
+    def with_wallet(self, address: str) -> "Owner":
+        """The same, who is known to spend from this wallet, too."""
+        wallet = address.lower()
+        if not wallet or wallet in self._wallets or len(self._wallets) >= WALLETS_MAX:
+            return self
+        found = Owner(self._api_key)
+        found._wallets = self._wallets | {wallet}
+        return found
 
     def owns(self, api_key: str, address: str) -> bool:
         """Whether an order with this API key, from this wallet, is ours: either will do.
 
         The key is ours alone. The wallet may have further keys; and it need not be the address
-        of the credentials, but then a proxy's, which only the key tells.
+        of the credentials, but then a proxy's, which our own orders tell.
         """
-        return api_key == self._api_key or (bool(address) and address.lower() == self._address)
+        return api_key == self._api_key or address.lower() in self._wallets
 
 
 @frozen
@@ -120,17 +133,22 @@ def step_to(known: TradeStatus, known_at_s: int, status: TradeStatus, updated_at
     return Step.NEWS
 
 
-def fills_of(event: TradeEvent, owner: Owner) -> tuple[Fill, ...]:
+def fills_of(event: TradeEvent, owner: Owner, orders: Container[str] = ()) -> tuple[Fill, ...]:
     """Our fills in a trade, the taker's first; sizes of 0 are none.
 
     What stands at the top of the message is the taker's, also when we were a maker (captures of
     2024-09 and 2025-01). `trader_side` says which side the receiver was on, so at TAKER the
     taker's order is ours whatever key it has; at MAKER it may still be ours, too, when we traded
     with ourselves. Of `maker_orders`, which are those of all makers, ours are those with our
-    key or wallet.
+    key or wallet, and `orders`, the ids of orders that are known for ours: an order that was
+    placed with a former key stays ours.
     """
     fills: dict[str, Fill] = {}
-    if event.trader_side is TraderSide.TAKER or owner.owns(event.owner, event.maker_address):
+    if (
+        event.trader_side is TraderSide.TAKER
+        or event.taker_order_id in orders
+        or owner.owns(event.owner, event.maker_address)
+    ):
         fills[event.taker_order_id] = Fill(
             trade_id=event.id,
             order_id=event.taker_order_id,
@@ -141,7 +159,7 @@ def fills_of(event: TradeEvent, owner: Owner) -> tuple[Fill, ...]:
             trader_side=TraderSide.TAKER,
         )
     for maker in event.maker_fills:
-        if owner.owns(maker.owner, maker.maker_address):
+        if maker.order_id in orders or owner.owns(maker.owner, maker.maker_address):
             before = fills.get(maker.order_id)
             fills[maker.order_id] = Fill(
                 trade_id=event.id,
@@ -162,6 +180,38 @@ def fills_contradict(known: Iterable[Fill], told: Iterable[Fill]) -> bool:
         got.get(fill.order_id, (fill.token, fill.side, fill.size))
         != (fill.token, fill.side, fill.size)
         for fill in told
+    )
+
+
+def trade_of(event: TradeEvent, fills: tuple[Fill, ...]) -> Trade:
+    """The trade that a first event speaks of; `fills` are ours."""
+    return Trade(
+        id=event.id,
+        market=event.market,
+        status=event.status,
+        fills=fills,
+        match_time_s=matched_at_s(event),
+        updated_at_s=updated_at_s(event),
+        transaction_hash=event.transaction_hash,
+    )
+
+
+def followed(known: Trade, event: TradeEvent, step: Step, fills: tuple[Fill, ...]) -> Trade:
+    """The trade with what an event adds to it: a status, or orders of ours that it names first."""
+    have = {fill.order_id for fill in known.fills}
+    status = event.status if step is Step.NEWS else known.status
+    # A repeat of the same status may be of a later second, which a late other one must not beat.
+    is_latest = status is event.status and updated_at_s(event) >= known.updated_at_s
+    return evolve(
+        known,
+        status=status,
+        fills=known.fills + tuple(fill for fill in fills if fill.order_id not in have),
+        updated_at_s=updated_at_s(event) if is_latest else known.updated_at_s,
+        transaction_hash=(
+            event.transaction_hash or known.transaction_hash
+            if is_latest
+            else known.transaction_hash or event.transaction_hash
+        ),
     )
 
 

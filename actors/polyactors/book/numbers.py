@@ -65,7 +65,17 @@ def parse_units(text: str) -> int:
     return _parse_units_slowly(text)
 
 
-def _parse_units_slowly(text: str) -> int:
+def round_units(text: str) -> int:
+    """As `parse_units`, but decimals beyond the ninth are rounded, half to even: only for numbers
+    that nothing is computed from.
+
+    Raises:
+        ValueError: as `parse_units`, for all but too many decimals.
+    """
+    return _parse_units_slowly(text, is_rounded=True)
+
+
+def _parse_units_slowly(text: str, *, is_rounded: bool = False) -> int:
     if len(text) > TEXT_LENGTH_MAX:
         raise ValueError(f"number of {len(text)} characters, at most {TEXT_LENGTH_MAX} are read")
     if _NUMBER.fullmatch(text) is None:
@@ -86,12 +96,13 @@ def _parse_units_slowly(text: str) -> int:
     if shift >= 0:
         factor: int = 10**shift
         return coefficient * factor
-    # Fewer than 40 digits shifted right by 40 or more always leave a remainder.
-    divisor: int = 10 ** min(-shift, TEXT_LENGTH_MAX)
+    # At most 40 digits shifted right by 41 or more always leave a remainder, and round to nothing.
+    divisor: int = 10 ** min(-shift, TEXT_LENGTH_MAX + 1)
     units, remainder = divmod(coefficient, divisor)
-    if remainder:
+    if remainder and not is_rounded:
         raise ValueError(f"more than {DECIMALS_MAX} decimals: {text!r}")
-    return units
+    above_half = 2 * remainder - divisor
+    return units + (above_half > 0 or (above_half == 0 and units % 2 == 1))
 
 
 @lru_cache(maxsize=_REMEMBERED_MAX)

@@ -7,7 +7,7 @@ channel sends decimal numbers as strings; JSON numbers are read too, exactly (`_
 Texts of prices, sizes and token ids recur all the time, so what they mean is cached.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
@@ -17,6 +17,7 @@ from polyactors.book.numbers import (
     UNITS_PER_ONE,
     Side,
     parse_units,
+    round_units,
     to_text,
 )
 from polyactors.protocol._json import WireError, decode_json, is_array
@@ -190,8 +191,17 @@ def read_size(value: object, _: object = None) -> int:
 
 def read_trade_price(value: object, _: object = None) -> int:
     """The price of a trade in units, in [0, 1]."""
-    text = _number_text(value)
-    price = parse_units(text)
+    return _trade_price_of(_number_text(value), parse_units)
+
+
+def read_average_price(value: object, _: object = None) -> int:
+    """The average price of a taker in units, in [0, 1]: informative only (no size follows from
+    it), so decimals beyond the ninth are rounded, half to even, and refuse no trade."""
+    return _trade_price_of(_number_text(value), round_units)
+
+
+def _trade_price_of(text: str, units_of: Callable[[str], int]) -> int:
+    price = units_of(text)
     if price > PRICE_ONE:
         raise WireError(f"price of a trade above 1: {show(text)}")
     return price

@@ -62,6 +62,11 @@ def read_id(value: object, _: object = None) -> str:
     raise WireError(f"not an id: {read.show(value)}")
 
 
+def read_market(value: object, _: object = None) -> str:
+    """A condition id, in lower case: it is compared with those that were subscribed to."""
+    return read.read_market(value).lower()
+
+
 def _word(value: object) -> str:
     if isinstance(value, str) and value and len(value) <= STATUS_LENGTH_MAX:
         return value.upper()
@@ -148,7 +153,7 @@ WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader]]] = {
     OrderEvent: {
         "kind": ("type", read_order_kind),
         "id": ("id", read_id),
-        "market": ("market", read.read_market),
+        "market": ("market", read_market),
         "token": ("asset_id", read.read_token),
         "side": ("side", read.read_side),
         "price": ("price", read.read_trade_price),
@@ -178,11 +183,11 @@ WIRE_NAMES: Mapping[type, Mapping[str, tuple[str, Reader]]] = {
     TradeEvent: {
         "id": ("id", read_id),
         "taker_order_id": ("taker_order_id", read_id),
-        "market": ("market", read.read_market),
+        "market": ("market", read_market),
         "token": ("asset_id", read.read_token),
         "side": ("side", read.read_side),
         "size": ("size", read.read_size),
-        "price": ("price", read.read_trade_price),
+        "price": ("price", read.read_average_price),
         "status": ("status", read_trade_status),
         "trader_side": ("trader_side", read_trader_side),
         "maker_fills": ("maker_orders", _read_makers),

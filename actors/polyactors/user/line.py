@@ -4,7 +4,6 @@ As `Feed` is for books. All changes are synchronous, so that readers and actors 
 one, and the stream hears of each at once, in the order in which it happened.
 """
 
-import re
 from collections.abc import Callable, Iterable, Sequence
 
 import trio
@@ -14,8 +13,6 @@ from polyactors.account.account import Account
 from polyactors.account.credentials import Credentials
 from polyactors.account.secrecy import HiddenText
 from polyactors.account.trades import Owner
-from polyactors.book.numbers import to_decimal
-from polyactors.discovery import listed, shown
 from polyactors.environment import Environment
 from polyactors.errors import AccountNotLive, UsageError
 from polyactors.events import (
@@ -23,16 +20,16 @@ from polyactors.events import (
     Event,
     FeedDown,
     FeedUp,
-    OrderChanged,
-    PositionChanged,
-    TradeChanged,
 )
 from polyactors.logger import log
 from polyactors.messages import Abort, ChangeMarkets, ControlMessage
 from polyactors.protocol.subscription import user_operation_frames, user_subscribe_frames
+from polyactors.protocol.user_events import TradeEvent
 from polyactors.transport import Target, user_target
-from polyactors.user.reading import AccountReading, FillReading, OrderReading, TradeReading
+from polyactors.user.checks import check_markets, check_secrecy
+from polyactors.user.reading import AccountReading, Readings
 from polyactors.user.state import AccountReason, AccountState, AccountTrust
+from polyactors.user.telling import event_of
 from polysupervisor import Address
 
 LINE_ID = "user"
@@ -42,19 +39,6 @@ SECONDS_PER_DAY = 86_400
 REFUSED = (
     "the exchange refuses the API credentials: check them and this machine's clock, and start again"
 )
-_CONDITION_ID = re.compile(r"0x[0-9a-fA-F]{64}", re.ASCII)
-
-
-def check_markets(markets: object) -> tuple[str, ...]:
-    """Condition ids, each once. Raises UsageError for anything else."""
-    found = listed("markets", markets)
-    for market in found:
-        if not isinstance(market, str) or not _CONDITION_ID.fullmatch(market):
-            raise UsageError(
-                f"{shown(market)} is no market of an account: expected a condition id, 0x and 64 "
-                "hex digits"
-            )
-    return tuple(dict.fromkeys(str(market) for market in found))
 
 
 class UserLine:
@@ -63,11 +47,16 @@ class UserLine:
     def __init__(
         self, credentials: Credentials, env: Environment, markets: Sequence[str] = ()
     ) -> None:
-        """`markets` are condition ids; none means the whole account."""
+        """`markets` are condition ids; none means the whole account.
+
+        Raises UsageError for what is no condition id, and for endpoints that would have the
+        credentials in clear text.
+        """
+        check_secrecy(env)
         self.id = LINE_ID
         self.env = env
         self.credentials = credentials
-        self.markets = tuple(dict.fromkeys(markets))
+        self.markets = check_markets(markets)
         """What the channel is to be subscribed to; empty for the whole account."""
         self._subscribed: tuple[str, ...] = ()
         """What the live session is subscribed to."""
@@ -76,6 +65,7 @@ class UserLine:
         self.account = Account(
             Owner(credentials.api_key, credentials.address), since_s=max(0, since_s)
         )
+        self._readings = Readings(self.account)
         self.trust = AccountTrust(since_seconds=_now_seconds())
         self.epoch: int | None = None
         """The live session; None while there is none."""
@@ -191,7 +181,7 @@ class UserLine:
     def doubt(self, reason: AccountReason) -> None:
         """Something may have been missed in the live session: the lists must say what."""
         self.lose(reason)
-        if self.epoch is not None:
+        if self.epoch is not None and not self.env.is_stopping:
             self._enter(AccountState.SYNCING)
             self._wake()
 
@@ -201,7 +191,16 @@ class UserLine:
 
     def tell(self, found: Iterable[changes.Change]) -> None:
         """Publish what changed in the account, in order."""
-        self._publish([self._event_of(change) for change in found])
+        epoch, clock_ns = self.epoch, self.env.clock_ns
+        readings = self._readings
+        self._publish([event_of(one, readings, time_ns=clock_ns(), epoch=epoch) for one in found])
+        for refused in self.account.take_refused_rows():
+            what = "trade" if isinstance(refused.event, TradeEvent) else "order"
+            log.warning(
+                f"REST lists a {what} that cannot be true of this account: it is left out",
+                id=self.redact(refused.event.id),
+                why=refused.why,
+            )
 
     def is_complete(self) -> None:
         """The lists were read in this session: nothing is missing any more."""
@@ -245,7 +244,7 @@ class UserLine:
         if trust.state is not AccountState.LIVE and not allow_stale:
             age_seconds = trio.current_time() - trust.since_seconds
             raise AccountNotLive(trust.state, trust.reason, age_seconds)
-        return AccountReading.take(self.account, trust, trio.current_time())
+        return self._readings.account(trust, trio.current_time())
 
     def believed(self) -> AccountTrust:
         """The state; LIVE only while a session is live, also when the service stops."""
@@ -325,35 +324,6 @@ class UserLine:
             reason=reason,
         )
         self._publish([changed])
-
-    def _event_of(self, change: changes.Change) -> Event:
-        time_ns, epoch, reconciled = self.env.clock_ns(), self.epoch, change.reconciled
-        if isinstance(change, changes.OrderChanged):
-            return OrderChanged(
-                time_ns=time_ns,
-                epoch=epoch,
-                order=OrderReading.take(change.new),
-                filled_size=to_decimal(change.filled_size),
-                previous=None if change.old is None else change.old.state.value,
-                reconciled=reconciled,
-            )
-        if isinstance(change, changes.TradeChanged):
-            return TradeChanged(
-                time_ns=time_ns,
-                epoch=epoch,
-                trade=TradeReading.take(change.new),
-                previous=None if change.old is None else change.old.status.value,
-                reconciled=reconciled,
-            )
-        return PositionChanged(
-            time_ns=time_ns,
-            epoch=epoch,
-            token=change.token,
-            old=to_decimal(change.old),
-            new=to_decimal(change.new),
-            fill=FillReading.take(change.fill),
-            reconciled=reconciled,
-        )
 
     def _publish(self, events: list[Event]) -> None:
         self.env.hub.publish(events)

@@ -1,12 +1,19 @@
-"""The account as a program reads it: exact Decimals, frozen, labelled with its state."""
+"""The account as a program reads it: exact Decimals, frozen, labelled with its state.
 
-from collections.abc import Mapping
+An account may remember tens of thousands of rows, and is read in the loop that receives its
+events: so a row is made into its reading when somebody looks at it, and not again before it has
+changed.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
+from types import MappingProxyType
+from typing import Generic, TypeVar
 
-from attrs import frozen
+from attrs import field, frozen
 
 from polyactors.account.account import Account
-from polyactors.account.orders import Order, OrderState
+from polyactors.account.orders import Order
 from polyactors.account.trades import Fill, Trade
 from polyactors.book.numbers import Side, to_decimal
 from polyactors.user.state import AccountReason, AccountState, AccountTrust
@@ -115,9 +122,98 @@ class TradeReading:
         )
 
 
+RowT = TypeVar("RowT")
+ReadingT = TypeVar("ReadingT")
+KEPT_BEYOND = 1024
+"""Readings beyond twice the rows that there are, before those of forgotten rows are let go."""
+
+
+class Made(Generic[RowT, ReadingT]):
+    """The readings that were made of `rows`, by key: each once for the very row."""
+
+    def __init__(self, make: Callable[[RowT], ReadingT], rows: MappingProxyType[str, RowT]) -> None:
+        """`rows` is a view of the account's own."""
+        self._make = make
+        self._rows = rows
+        self._kept: dict[str, tuple[RowT, ReadingT]] = {}
+
+    def of(self, key: str, row: RowT) -> ReadingT:
+        """The reading of a row. Rows are frozen, so another object is another row."""
+        kept = self._kept.get(key)
+        if kept is not None and kept[0] is row:
+            return kept[1]
+        if len(self._kept) > 2 * len(self._rows) + KEPT_BEYOND:
+            self._kept = {key: kept for key, kept in self._kept.items() if key in self._rows}
+        made = self._make(row)
+        self._kept[key] = (row, made)
+        return made
+
+    def now(self) -> "Rows[RowT, ReadingT]":
+        """All rows as they are now."""
+        return Rows(self._rows.copy(), self)
+
+
+class Rows(Mapping[str, ReadingT], Generic[RowT, ReadingT]):
+    """The rows of one moment by their keys: immutable, each read when it is looked at."""
+
+    __slots__ = ("_made", "_rows")
+
+    def __init__(self, rows: dict[str, RowT], made: Made[RowT, ReadingT]) -> None:
+        self._rows = rows
+        self._made = made
+
+    def __getitem__(self, key: str) -> ReadingT:
+        return self._made.of(key, self._rows[key])
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+    def __reduce__(self) -> tuple[type[dict[str, ReadingT]], tuple[dict[str, ReadingT]]]:
+        return dict, (dict(self),)
+
+
+class Readings:
+    """What was made of one account's rows; for events, and for whoever reads all of it."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        self._orders = Made(OrderReading.take, account.orders)
+        self._trades = Made(TradeReading.take, account.trades)
+        self._positions = Made(to_decimal, account.positions)
+
+    def order(self, order: Order) -> OrderReading:
+        """The order."""
+        return self._orders.of(order.id, order)
+
+    def trade(self, trade: Trade) -> TradeReading:
+        """The trade."""
+        return self._trades.of(trade.id, trade)
+
+    def account(self, trust: AccountTrust, now_seconds: float) -> "AccountReading":
+        """The whole account as it is now."""
+        return AccountReading(
+            state=trust.state,
+            reason=trust.reason,
+            age_seconds=now_seconds - trust.since_seconds,
+            orders=self._orders.now(),
+            trades=self._trades.now(),
+            positions=self._positions.now(),
+            open_ids=tuple(order.id for order in self._account.open_orders()),
+        )
+
+
 @frozen(kw_only=True)
 class AccountReading:
-    """The whole account at one moment."""
+    """The whole account at one moment. Immutable."""
 
     state: AccountState
     reason: AccountReason | None
@@ -131,22 +227,17 @@ class AccountReading:
     positions: Mapping[str, Decimal]
     """By token: what the known trades sum up to, where that is not 0."""
 
+    _open_ids: tuple[str, ...] = field(default=(), repr=False, alias="open_ids")
+
     @classmethod
     def take(cls, account: Account, trust: AccountTrust, now_seconds: float) -> "AccountReading":
         """The account as it is now."""
-        return cls(
-            state=trust.state,
-            reason=trust.reason,
-            age_seconds=now_seconds - trust.since_seconds,
-            orders={key: OrderReading.take(order) for key, order in account.orders.items()},
-            trades={key: TradeReading.take(trade) for key, trade in account.trades.items()},
-            positions={token: to_decimal(size) for token, size in account.positions.items()},
-        )
+        return Readings(account).account(trust, now_seconds)
 
     @property
     def open_orders(self) -> list[OrderReading]:
         """Orders that may still be matched, the oldest first."""
-        found = [one for one in self.orders.values() if one.state == OrderState.OPEN.value]
+        found = [self.orders[order_id] for order_id in self._open_ids]
         return sorted(found, key=lambda order: (order.created_at_s, order.id))
 
 

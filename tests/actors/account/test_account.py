@@ -1,13 +1,23 @@
+from typing import Any
+
 import pytest
-from attrs import asdict
-from tests.actors.account.events import API_KEY, US, maker, order, shares, trade
+from attrs import asdict, evolve
+from tests.actors.account.events import ADDRESS, API_KEY, US, maker, order, shares, trade
 
 from polyactors.account import account as module
+from polyactors.account import refusals
+from polyactors.account import trades as trades_module
 from polyactors.account.account import Account, Coverage
 from polyactors.account.changes import Impossible, OrderChanged, PositionChanged, TradeChanged
 from polyactors.account.orders import OrderState
 from polyactors.book.numbers import Side
-from polyactors.protocol.user_events import OrderKind, TraderSide, TradeStatus
+from polyactors.protocol.user_events import (
+    OrderKind,
+    OrderStatus,
+    TraderSide,
+    TradeStatus,
+    UserEvent,
+)
 
 MATCHED, MINED, CONFIRMED = TradeStatus.MATCHED, TradeStatus.MINED, TradeStatus.CONFIRMED
 RETRYING, FAILED = TradeStatus.RETRYING, TradeStatus.FAILED
@@ -147,7 +157,7 @@ def test_what_cannot_be_is_counted_and_the_latest_kept() -> None:
     account = an_account()
     account.apply(PLACEMENT)
     account.apply(order(1, token="2"))
-    account.apply(trade(MATCHED, maker(4, owner="stranger")))
+    account.apply(trade(MATCHED, maker(4, order_id="theirs", owner="stranger")))
     account.apply(trade(MATCHED))
     account.apply(trade(MATCHED, maker(5)))
     assert [kept.why for kept in account.impossible_kept] == [
@@ -156,10 +166,10 @@ def test_what_cannot_be_is_counted_and_the_latest_kept() -> None:
         "an order got another fill of a trade",
     ]
     assert account.orders["order"].size_matched == shares(4)
-    for _ in range(module.IMPOSSIBLE_KEPT_MAX):
+    for _ in range(refusals.IMPOSSIBLE_KEPT_MAX):
         account.apply(order(1, token="2"))
     assert account.impossible == 103
-    assert len(account.impossible_kept) == module.IMPOSSIBLE_KEPT_MAX
+    assert len(account.impossible_kept) == refusals.IMPOSSIBLE_KEPT_MAX
 
 
 def test_no_key_is_shown_by_what_was_impossible() -> None:
@@ -219,6 +229,169 @@ def test_an_order_that_a_later_list_has_is_open_again() -> None:
     assert change.new.state is OrderState.OPEN
 
 
+# What of a trade is ours
+
+
+FORMER: dict[str, Any] = {"owner": "former-key", "maker_address": "0xProxy"}
+
+
+def test_a_fill_of_a_known_order_is_ours_whatever_its_key() -> None:
+    account = an_account()
+    account.apply(order(0, owner="former-key"))
+    account.apply(trade(MATCHED, maker(4, owner="former-key")))
+    assert account.positions == {"1": shares(4)}
+    account.apply(order(0, id="taker", owner="former-key", side=Side.ASK))
+    account.apply(trade(MATCHED, maker(1, order_id="theirs", owner="x"), id="b", trader_side=None))
+    assert account.positions == {"1": shares(3)}
+
+
+def test_a_wallet_that_was_seen_on_an_order_of_ours_is_ours() -> None:
+    account = an_account()
+    known = trade(MATCHED, maker(4, order_id="forgotten", **FORMER))
+    assert account.apply(known) == []
+    account.apply(order(0, **FORMER))
+    assert account.apply(known)
+    assert account.positions == {"1": shares(4)}
+    assert "proxy" not in repr(account.owner).lower()
+
+
+def test_a_strangers_wallet_on_what_cannot_be_our_order_is_not_ours() -> None:
+    account = an_account()
+    account.apply(PLACEMENT)
+    account.apply(order(1, token="2", maker_address="0xstranger"))
+    stranger = maker(4, order_id="theirs", owner="x", maker_address="0xstranger")
+    assert account.apply(trade(MATCHED, stranger)) == []
+    assert account.impossible == 2
+
+
+def test_wallets_of_ours_are_bounded() -> None:
+    account = an_account()
+    for number in range(trades_module.WALLETS_MAX + 10):
+        account.apply(order(0, maker_address=f"0x{number}"))
+    assert account.owner.owns("", ADDRESS)
+    assert not account.owner.owns("", f"0x{trades_module.WALLETS_MAX + 9}")
+
+
+@pytest.mark.parametrize(("status", "position"), [(MINED, 4), (CONFIRMED, 4), (FAILED, 0)])
+def test_a_status_of_a_known_trade_needs_no_fills_of_ours(
+    status: TradeStatus, position: int
+) -> None:
+    account = an_account()
+    account.apply(trade(MATCHED))
+    bare = evolve(trade(status, last_update_s=2001), maker_fills=())
+    assert account.apply(bare)
+    assert account.apply(bare) == []
+    assert account.trades["trade"].status is status
+    assert account.trades["trade"].fills[0].size == shares(4)
+    assert account.positions.get("1", 0) == shares(position)
+    assert account.impossible == 0
+
+
+def test_a_row_that_is_refused_is_said_and_counted_once() -> None:
+    account = an_account()
+    theirs = trade(MATCHED, maker(4, order_id="theirs", owner="x"))
+    for _ in range(3):
+        account.apply(theirs, reconciled=True)
+    account.apply(evolve(theirs, id="another"), reconciled=True)
+    refused = account.take_refused_rows()
+    assert [(kept.event.id, kept.is_listed) for kept in refused] == [
+        ("trade", True),
+        ("another", True),
+    ]
+    assert account.take_refused_rows() == []
+    assert account.impossible == len(account.impossible_kept) == 2
+    account.apply(theirs)  # the channel is believed to say each thing once
+    assert account.impossible == 3
+    assert account.take_refused_rows() == []
+
+
+def test_the_refused_rows_that_are_remembered_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "ROWS_REMEMBERED_MAX", 2)
+    account = an_account()
+    for name in "abcabc":
+        account.apply(trade(MATCHED, maker(4, order_id="x", owner="x"), id=name), reconciled=True)
+    assert account.impossible == 6
+    assert len(account.take_refused_rows()) == 6
+
+
+# Lists that contradict us
+
+
+def test_what_a_list_insists_upon_is_counted_once() -> None:
+    account = an_account()
+    account.apply_all([order(4)])
+    for impossible in (0, 1, 1):  # the first may just be older than what the channel said
+        assert account.apply_all([order(3)], reconciled=True) == []
+        assert account.impossible == impossible
+    assert account.impossible_kept[0].why == "a list says that less of an order is matched"
+    assert account.impossible_kept[0].is_listed
+    assert account.orders["order"].size_matched == shares(4), "the order's own word"
+
+
+def test_a_list_that_has_a_cancelled_order_for_open_is_counted() -> None:
+    account = an_account()
+    account.apply(order(4, OrderKind.CANCELLATION))
+    for _ in range(2):
+        account.apply_all([order(4)], reconciled=True)
+    assert [kept.why for kept in account.impossible_kept] == [
+        "a list has an order as open that was cancelled"
+    ]
+    assert account.orders["order"].state is OrderState.CANCELLED
+
+
+def test_a_list_that_is_only_late_contradicts_nothing() -> None:
+    account = an_account()
+    for matched in range(1, 9):
+        account.apply(order(matched))
+        account.apply_all([order(matched - 1)], reconciled=True)
+    account.apply_all([], reconciled=True)
+    account.apply_all([order(7)], reconciled=True)  # the list between had nothing to say
+    account.apply_all([order(7), order(8)], reconciled=True)  # two pages: the later is newer
+    account.apply_all([order(7, status=OrderStatus.CANCELED)], reconciled=True)
+    assert account.impossible == 0
+
+
+def test_what_failed_is_no_part_of_an_order_when_the_lists_insist() -> None:
+    account = an_account()
+    rows: list[UserEvent] = [
+        order(6),
+        trade(FAILED, maker(6), id="a"),
+        trade(CONFIRMED, maker(6), id="b"),
+    ]
+    account.apply_all(rows, reconciled=True)
+    assert account.orders["order"].state is OrderState.FILLED
+    (change,) = account.apply_all(rows, reconciled=True)
+    assert isinstance(change, OrderChanged)
+    assert (change.new.state, change.new.size_matched) == (OrderState.OPEN, shares(6))
+    assert change.filled_size == -shares(6)
+    assert account.impossible == 1
+    for _ in range(3):
+        assert account.apply_all(rows, reconciled=True) == []
+    # What is matched from now on counts on top of it, and once.
+    account.apply(trade(MATCHED, maker(2), id="c"))
+    assert account.orders["order"].size_matched == account.traded_size("order") == shares(8)
+    rows += [trade(FAILED, maker(2), id="c")]
+    for _ in range(3):
+        account.apply_all(rows, reconciled=True)
+    assert account.orders["order"].size_matched == account.traded_size("order") == shares(6)
+    assert account.positions == {"1": shares(6)}
+
+
+def test_what_was_left_out_of_an_order_is_not_taken_out_again_when_it_is_forgotten() -> None:
+    account = an_account(final_trades_max=0)
+    rows: list[UserEvent] = [
+        order(6),
+        trade(FAILED, maker(6), id="a"),
+        trade(CONFIRMED, maker(6), id="b"),
+    ]
+    for _ in range(3):
+        account.apply_all(rows, reconciled=True)
+    account.cover(Coverage(to_s=3000))
+    account.apply(order(6))
+    assert account.trades == {}
+    assert account.traded_size("order") == account.orders["order"].size_matched == shares(6)
+
+
 # Memory
 
 
@@ -256,6 +429,35 @@ def test_a_trade_that_was_forgotten_does_not_count_again() -> None:
     assert account.positions == {"1": shares(8)}
     # In another market nothing was forgotten, so there it is new.
     assert account.apply(trade(CONFIRMED, id="elsewhere", market="0xother", token="9"))
+
+
+def test_of_a_market_that_was_left_only_what_was_complete_then_is_forgotten() -> None:
+    account = an_account(final_trades_max=0)
+    both = frozenset({"0xm", "0xother"})
+    account.cover(Coverage(to_s=1500, markets=both))
+    account.apply(trade(CONFIRMED, id="early", match_time_s=1400))
+    account.apply(trade(CONFIRMED, id="late", match_time_s=2000))
+    account.cover(Coverage(to_s=9000, markets=frozenset({"0xother"})))
+    account.apply(trade(CONFIRMED, id="elsewhere", market="0xother", match_time_s=8000))
+    assert set(account.trades) == {"late"}
+    # What the channel had kept back before that is in the lists when the market comes back.
+    assert account.apply(trade(CONFIRMED, id="missed", match_time_s=1999), reconciled=True)
+    assert account.apply(trade(CONFIRMED, id="early", match_time_s=1400), reconciled=True) == []
+    account.cover(Coverage(to_s=9000, markets=both))
+    account.apply(PLACEMENT)
+    assert not account.trades
+
+
+def test_what_was_complete_in_all_markets_may_be_forgotten_in_each() -> None:
+    account = an_account(final_trades_max=0)
+    account.cover(Coverage(to_s=1500))
+    account.cover(Coverage(to_s=3000, markets=frozenset({"0xother"})))
+    account.apply(trade(CONFIRMED, id="a", match_time_s=1400))
+    account.apply(trade(CONFIRMED, id="b", match_time_s=2000))
+    assert set(account.trades) == {"b"}
+    account.cover(Coverage(to_s=3000))
+    account.apply(PLACEMENT)
+    assert not account.trades
 
 
 def test_what_orders_got_is_forgotten_with_their_trades_unless_they_are_known() -> None:

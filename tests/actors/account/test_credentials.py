@@ -98,6 +98,22 @@ def test_a_file_that_others_can_read_is_refused(tmp_path: Path, mode: int) -> No
     assert from_file(path).api_key == API_KEY
 
 
+def test_the_file_that_is_read_is_the_one_that_was_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that others can read takes its place right before it is opened."""
+    path = as_file(tmp_path, toml(VALUES))
+    open_file: Callable[..., Any] = Path.open
+
+    def open_another(self: Path, *args: Any) -> Any:
+        path.chmod(0o644)
+        return open_file(self, *args)
+
+    monkeypatch.setattr(Path, "open", open_another)
+    with pytest.raises(UsageError, match="others can read the credentials"):
+        from_file(path)
+
+
 @pytest.mark.parametrize(
     ("text", "why"),
     [

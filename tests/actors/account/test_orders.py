@@ -52,6 +52,10 @@ def test_more_than_its_size_is_filled_with_nothing_open() -> None:
     assert state_after(PLACEMENT, order(12)) == (OrderState.FILLED, shares(12), 0)
 
 
+def test_nothing_is_open_of_an_order_whose_size_is_not_known() -> None:
+    assert state_after(order(5, original_size=0)) == (OrderState.OPEN, shares(5), 0)
+
+
 def test_what_its_trades_say_is_matched_from_the_beginning() -> None:
     assert order_of(order(2), shares(5)).size_matched == shares(5)
     assert order_of(order(7), shares(5)).size_matched == shares(7)

@@ -7,6 +7,7 @@ from polyactors.book.numbers import (
     TEXT_LENGTH_MAX,
     Side,
     parse_units,
+    round_units,
     to_decimal,
     to_text,
     to_units,
@@ -81,6 +82,35 @@ def test_text_is_read_up_to_its_longest_and_no_further() -> None:
         parse_units(longest + "9")
     with pytest.raises(ValueError, match="41 characters"):
         parse_units("0." + "0" * (TEXT_LENGTH_MAX - 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "units"),
+    [
+        ("0.48", 480_000_000),
+        ("4.8e-1", 480_000_000),
+        ("0.012857142857", 12_857_143),
+        ("0.0000000004999", 0),
+        ("0.0000000005", 0),
+        ("0.0000000005001", 1),
+        ("0.0000000015", 2),
+        ("0.0000000025", 2),
+        ("0.99999999999", PRICE_ONE),
+        ("9" * (TEXT_LENGTH_MAX - 4) + "e-50", 0),
+        ("5e-10", 0),
+        ("6e-10", 1),
+        ("9e-11", 0),
+        ("1e-99999", 0),
+    ],
+)
+def test_what_is_only_shown_may_be_rounded_half_to_even(text: str, units: int) -> None:
+    assert round_units(text) == units
+
+
+@pytest.mark.parametrize("text", ["", "-0.1", "NaN", "1e40", "0.5 ", "0." + "1" * TEXT_LENGTH_MAX])
+def test_what_is_no_number_is_not_rounded_to_one(text: str) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        round_units(text)
 
 
 def test_a_huge_exponent_costs_no_time_or_memory() -> None:
