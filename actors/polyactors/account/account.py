@@ -49,6 +49,8 @@ CLOSED_ORDERS_MAX = 10_000
 FINAL_TRADES_MAX = 10_000
 """Trades that are confirmed or failed and still remembered; the first final go first. One that
 the next reconciliation would list again stays beyond that."""
+FORGOTTEN_AT_ONCE_MAX = 1000
+"""Trades that are forgotten by one call: some 3 ms."""
 IMPOSSIBLE_KEPT_MAX = 100
 """Impossible events that are kept for inspection; the latest."""
 
@@ -95,6 +97,7 @@ class Account:
         self._traded: dict[str, int] = {}  # by order: the sum of its fills
         self._closed: dict[str, None] = {}  # orders, in the order in which they were closed
         self._final: dict[str, None] = {}  # trades, in the order in which they became final
+        self._kept_after_s: int | None = None
         self._forgotten_to_s: dict[str, int] = {}  # by market: the newest trade forgotten
         self._closed_orders_max = closed_orders_max
         self._final_trades_max = final_trades_max
@@ -150,6 +153,12 @@ class Account:
     def cover(self, coverage: Coverage) -> None:
         """A reconciliation is finished."""
         self.coverage = coverage
+        self._kept_after_s = None
+
+    def keep_trades_after(self, after_s: int) -> None:
+        """Forget no trade that was matched later before the next `cover`: the list is applied in
+        pieces, and what is forgotten between two of them would hide older rows of the next."""
+        self._kept_after_s = min(after_s, self._kept_after_s or after_s)
 
     # Orders
 
@@ -255,11 +264,15 @@ class Account:
             order_id = next(iter(self._closed))
             del self._closed[order_id], self._orders[order_id]
             self._traded.pop(order_id, None)
-        while len(self._final) > self._final_trades_max:
+        if self.coverage is None or self._kept_after_s is not None:
+            return
+        excess = len(self._final) - self._final_trades_max
+        for _ in range(min(excess, FORGOTTEN_AT_ONCE_MAX)):  # after a long history it is long, too
             trade = self._trades[next(iter(self._final))]
-            if self.coverage is None or trade.match_time_s >= self.coverage.to_s:
-                return
-            self._forget_trade(trade)
+            if trade.match_time_s < self.coverage.to_s:
+                self._forget_trade(trade)
+            else:  # later, then, and it stands in nobody's way
+                self._final[trade.id] = self._final.pop(trade.id)
 
     def _forget_trade(self, trade: Trade) -> None:
         """A later event about it must not count as a new trade: its second is remembered."""
