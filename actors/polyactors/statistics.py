@@ -55,6 +55,8 @@ class Statistics:
     reconciliations: int = 0
     """Times that the lists of the account were read."""
     reconciliations_failed: int = 0
+    odd_trades: int = 0
+    """Of the lists, matched later than now: theirs is the exchange's clock."""
     recovered_changes: int = 0
     """Changes of the account that the lists told and the channel had not."""
     stale_batches: int = 0

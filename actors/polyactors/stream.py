@@ -55,6 +55,11 @@ class Subscription:
         """Events that wait for the reader."""
         return len(self._events)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether half of the room is taken."""
+        return len(self._events) > self._limit // 2
+
     def push(self, events: list[Event]) -> None:
         """Add events; never waits. Called by the hub."""
         if self._kinds is not None:
@@ -179,6 +184,11 @@ class EventHub:
         """Hand events to every subscription, in order. Never waits, never raises."""
         for subscription in self._subscriptions:
             subscription.push(events)
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether some reader is so far behind that half of its room is taken."""
+        return any(one.is_crowded for one in self._subscriptions)
 
     def subscribe(
         self, limit: int = QUEUE_EVENTS_MAX, kinds: tuple[type[Event], ...] | None = None

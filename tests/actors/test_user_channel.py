@@ -626,7 +626,7 @@ async def test_all_pages_of_both_lists_are_read(play: Play, autojump_clock: obje
         reading = run.service.account.read()
     assert set(reading.orders) == {"a", "b"}
     assert set(reading.trades) == {"t1", "t2"}
-    assert len(lists.requests) == 5
+    assert len(lists.requests) == 2 + 2 + 3  # of orders twice, since there were several pages
 
 
 async def test_an_order_that_slips_through_the_pages_is_asked_for(
@@ -801,17 +801,52 @@ async def test_refused_credentials_are_said_once_and_market_data_goes_on(
     assert [record.levelname for record in said] == ["ERROR"]
 
 
-async def test_credentials_that_are_refused_later_end_a_live_account(
+async def test_credentials_that_are_refused_for_minutes_end_a_live_account(
     play: Play, autojump_clock: object
 ) -> None:
     lists = Lists()
     async with follow(play, talk(), lists=lists) as run:
         await until_state(run, LIVE)
         lists.instead = status(401)
-        await until_state(run, REFUSED)
-        await trio.sleep(HOUR)
-        assert path_of(run) == [(LIVE, None), (REFUSED, None)]
+        await run.until(lambda: path_of(run)[-1] == (STALE, AccountReason.CREDENTIALS_REFUSED))
+        began, before = trio.current_time(), len(lists.requests)
+        await run.until(lambda: REFUSED in [state for state, _ in path_of(run)], seconds=600.0)
+        assert 180.0 <= trio.current_time() - began <= 240.0
+        assert len(lists.requests) - before <= 7
+        assert [state for state, _ in path_of(run)] == [LIVE, STALE, REFUSED]
+        assert run.downs == []
+        before = len(lists.requests)
+        await trio.sleep(HOUR + 1.0)
+        assert run.downs == ["credentials_refused"]
         assert len(user_visits(run)) == 1
+        assert len(lists.requests) - before == 6  # whether they are taken again
+        lists.instead = status(500)
+        await trio.sleep(HOUR)
+        assert path_of(run)[-1] == (REFUSED, None)
+        lists.instead = None
+        await run.until(lambda: path_of(run)[-1] == (LIVE, None), seconds=700.0)
+        assert [state for state, _ in path_of(run)] == [LIVE, STALE, REFUSED, SYNCING, LIVE]
+        assert len(user_visits(run)) == 2
+
+
+async def test_refusals_of_seconds_leave_the_session_and_are_made_good(
+    play: Play, autojump_clock: object
+) -> None:
+    lists = Lists()
+    async with follow(play, talk(order(), at_seconds=63.0), lists=lists) as run:
+        await until_state(run, LIVE)
+        lists.instead = status(401)
+        await until_state(run, STALE)
+        with pytest.raises(AccountNotLive, match="credentials_refused"):
+            run.service.account.read()
+        await trio.sleep(3.0)
+        lists.instead = None
+        lists.orders = [order()]
+        await until_state(run, LIVE, times=2)
+        await trio.sleep(HOUR)
+        refused = (STALE, AccountReason.CREDENTIALS_REFUSED)
+        assert path_of(run) == [(LIVE, None), refused, (SYNCING, None), (LIVE, None)]
+        assert run.downs == []
 
 
 async def test_a_refusal_of_a_session_that_has_ended_holds_for_the_next_one(
@@ -1006,7 +1041,9 @@ async def test_a_user_channel_that_crashes_for_ever_gives_up_for_a_while_and_hur
         return apply_all(self, *args, **kwargs)
 
     monkeypatch.setattr(Account, "apply_all", broken)
-    async with follow(play, talk(), lists=Lists(), tokens=[YES]) as run:
+    lists = Lists()
+    lists.orders = [order()]
+    async with follow(play, talk(), lists=lists, tokens=[YES]) as run:
         await run.until(lambda: (STALE, AccountReason.FEED_GAVE_UP) in path_of(run))
         await run.all_live()
         await trio.sleep(30.0)

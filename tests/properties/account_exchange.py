@@ -217,11 +217,11 @@ class Exchange:
         ]
         return self._page(rows, offset)
 
-    def trades_page(self, offset: int, after_s: int) -> bytes:
+    def trades_page(self, offset: int, after_s: int, wanted: str | None = None) -> bytes:
         rows = [
             {**row, "status": f"TRADE_STATUS_{row['status']}"}
             for trade_id in reversed(self.trades)
-            if self.trades[trade_id]["matched_at"] > after_s
+            if self.trades[trade_id]["matched_at"] > after_s and wanted in (None, trade_id)
             for row in self.trade_rows(trade_id)
         ]
         return self._page(rows, offset)

@@ -1,7 +1,7 @@
 """The account against an exchange of plain dictionaries: whatever the interleaving of events,
 duplicates, losses, reconnects and REST pages, nothing false is said, and in the end all is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,10 +17,18 @@ from tests.properties.account_exchange import (
 from polyactors.account.account import FINAL_TRADES_MAX, Account
 from polyactors.account.changes import Change, OrderChanged, PositionChanged, TradeChanged
 from polyactors.account.orders import Order, OrderState
-from polyactors.account.reconcile import Reconciliation, begin, finish, trades_after_s, unlisted
+from polyactors.account.reconcile import (
+    Reconciliation,
+    begin,
+    cover,
+    pending_before,
+    pieces,
+    trades_after_s,
+    unlisted,
+)
 from polyactors.account.trades import Owner, Trade
 from polyactors.protocol.user_codec import UserCodec
-from polyactors.protocol.user_events import OrderEvent, TradeEvent
+from polyactors.protocol.user_events import OrderEvent, TradeEvent, UserEvent
 from polyactors.protocol.user_rest import decode_orders_page, decode_trades_page
 
 UNITS = 10**7
@@ -54,8 +62,12 @@ class AccountAgainstExchange(RuleBasedStateMachine):
         self.orders: list[OrderEvent] = []
         self.trades: list[TradeEvent] = []
         self.cursor: str | None = None
-        self.to_ask: list[str] | None = None
+        self.before: set[str] | None = None
+        self.missing: list[str] | None = None
+        self.to_ask: list[str] = []
         self.after_s: int | None = None
+        self.pending: list[str] = []
+        self.pieces: Iterator[list[UserEvent]] | None = None
         self.is_robbed = False
         self.is_complete = False
         # What the changes alone say.
@@ -160,7 +172,7 @@ class AccountAgainstExchange(RuleBasedStateMachine):
             self.exchange.now_s = max(self.exchange.now_s, self.since_s)
         self.reconciliation = begin(self.account)
         self.orders, self.trades, self.cursor = [], [], None
-        self.to_ask, self.after_s = None, None
+        self.before, self.missing, self.after_s, self.pieces = None, None, None, None
         # What is lost is healed once nothing older is under way: a PLACEMENT that arrives late
         # opens the order again when its CANCELLATION was lost before.
         self.is_robbed = self.is_robbed and bool(self.exchange.outbox)
@@ -170,34 +182,69 @@ class AccountAgainstExchange(RuleBasedStateMachine):
     @rule()
     def ask(self) -> None:
         assert self.reconciliation is not None
-        if self.to_ask is None:
-            page = decode_orders_page(self.exchange.orders_page(int(self.cursor or 0)))
-            assert not page.unreadable
-            had_pages = self.cursor is not None
-            self.orders += page.rows
-            self.cursor = page.next_cursor
-            if not page.next_cursor:
-                missing = unlisted(self.account, self.reconciliation, self.orders)
-                self.to_ask = missing if had_pages else []
-                self.cursor = None
+        if self.missing is None:
+            self.ask_for_orders()
         elif self.to_ask:
             page = decode_orders_page(self.exchange.orders_page(0, self.to_ask.pop()))
             self.orders += page.rows
+            self.missing = [one for one in self.missing if one not in {o.id for o in page.rows}]
+        elif self.after_s is None:
+            account, begun = self.account, self.reconciliation
+            self.after_s = trades_after_s(account, begun, self.orders)
+            self.pending = pending_before(account, begun, self.after_s)
+        elif self.pending:
+            answer = self.exchange.trades_page(0, 0, self.pending.pop())
+            self.trades += decode_trades_page(answer).rows
         elif self.cursor != "":
-            if self.after_s is None:
-                self.after_s = trades_after_s(self.account, self.reconciliation, self.orders)
             answer = self.exchange.trades_page(int(self.cursor or 0), self.after_s)
             trades = decode_trades_page(answer)
             assert not trades.unreadable
             self.trades += trades.rows
             self.cursor = trades.next_cursor
         else:
-            self.note(
-                finish(self.account, self.reconciliation, self.orders, self.trades),
-                reconciled=True,
-            )
-            self.reconciliation = None
-            self.is_complete = True
+            self.apply(self.reconciliation, self.after_s)
+
+    def ask_for_orders(self) -> None:
+        """One page; after the last one it is done, or begun again until two readings agree."""
+        assert self.reconciliation is not None
+        page = decode_orders_page(self.exchange.orders_page(int(self.cursor or 0)))
+        assert not page.unreadable
+        had_pages = self.cursor is not None
+        self.orders += page.rows
+        self.cursor = page.next_cursor or None
+        if page.next_cursor:
+            return
+        listed = {order.id for order in self.orders}
+        if not had_pages or (self.before is not None and self.before <= listed):
+            self.missing = unlisted(self.account, self.reconciliation, self.orders)
+            self.to_ask = list(self.missing)
+        else:
+            self.before, self.orders = listed, []
+
+    def apply(self, begun: Reconciliation, after_s: int) -> None:
+        """One piece, or the end."""
+        assert self.missing is not None
+        if self.pieces is None:
+            self.pieces = pieces(self.account, begun, self.orders, self.trades, after_s, 2)
+        piece = next(self.pieces, None)
+        if piece is not None:
+            self.note(self.account.apply_all(piece, reconciled=True), reconciled=True)
+            return
+        for order_id in self.missing:
+            self.note(self.account.close_missing(order_id), reconciled=True)
+        cover(self.account, begun, self.orders, self.trades, self.exchange.now_s)
+        self.reconciliation = None
+        self.is_complete = True
+
+    @rule()
+    def give_up(self) -> None:
+        """A list cannot be read to its end: what was read of the trades is true."""
+        if self.reconciliation is not None and self.after_s is not None:
+            begun, after_s = self.reconciliation, self.after_s
+            for piece in pieces(self.account, begun, self.orders, self.trades, after_s, 2):
+                self.note(self.account.apply_all(piece, reconciled=True), reconciled=True)
+        self.reconciliation = None
+        self.is_complete = False
 
     @rule()
     def reconcile(self) -> None:
@@ -307,7 +354,8 @@ class AccountAgainstExchange(RuleBasedStateMachine):
                     assert change.old.says_the_same(known)
                     assert not change.new.says_the_same(known)
                     assert change.filled_size >= 0
-                    assert change.old.state in (OrderState.OPEN, change.new.state)
+                    was_final = change.old.state is not OrderState.OPEN and not known.is_missing
+                    assert not was_final or change.old.state is change.new.state
                 self.told_orders[change.new.id] = change.new
             elif isinstance(change, TradeChanged):
                 trade = self.told_trades.get(change.new.id)

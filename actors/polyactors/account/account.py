@@ -53,6 +53,8 @@ CLOSED_ORDERS_MAX = 10_000
 FINAL_TRADES_MAX = 10_000
 """Trades that are confirmed or failed and still remembered; the first final go first. One that
 the next reconciliation would list again stays beyond that."""
+FORGOTTEN_AT_ONCE_MAX = 1000
+"""Trades that are forgotten by one call: some 3 ms."""
 
 
 @frozen
@@ -97,6 +99,7 @@ class Account:
         self._closed: dict[str, None] = {}  # orders, in the order in which they were closed
         self._final: dict[str, None] = {}  # trades, in the order in which they became final
         self._complete = Completeness()
+        self._kept_after_s: int | None = None
         self._closed_orders_max = closed_orders_max
         self._final_trades_max = final_trades_max
 
@@ -177,6 +180,12 @@ class Account:
         """A reconciliation is finished."""
         self.coverage = coverage
         self._complete.cover(coverage.markets, coverage.to_s)
+        self._kept_after_s = None
+
+    def keep_trades_after(self, after_s: int) -> None:
+        """Forget no trade that was matched later before the next `cover`: the list is applied in
+        pieces, and what is forgotten between two of them would hide older rows of the next."""
+        self._kept_after_s = min(after_s, self._kept_after_s or after_s)
 
     # Orders
 
@@ -284,13 +293,14 @@ class Account:
             order_id = next(iter(self._closed))
             del self._closed[order_id], self._orders[order_id]
             self._traded.forget_order(order_id)
-        for _ in range(len(self._final) - self._final_trades_max):
+        if self.coverage is None or self._kept_after_s is not None:
+            return
+        excess = len(self._final) - self._final_trades_max
+        for _ in range(min(excess, FORGOTTEN_AT_ONCE_MAX)):  # after a long history it is long, too
             trade = self._trades[next(iter(self._final))]
             if trade.match_time_s < self._complete.to_s(trade.market):
                 self._forget_trade(trade)
-            elif self._complete.is_followed(trade.market):
-                return
-            else:  # it stays until its market is followed again, and is in nobody's way
+            else:  # later, then, and it stands in nobody's way
                 self._final[trade.id] = self._final.pop(trade.id)
 
     def _forget_trade(self, trade: Trade) -> None:

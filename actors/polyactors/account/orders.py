@@ -50,7 +50,10 @@ class Order:
     is_cancelled: bool = False
     """The exchange said so: it never comes back."""
     is_missing: bool = False
-    """The list of open orders lacked it: it is gone, unless a later list has it."""
+    """The list of open orders lacked it: it is gone, unless a later list has it, or the channel
+    says something new of it."""
+    told_at_ms: int = 0
+    """Of the latest event of the channel, by the exchange's clock; 0 when there was none."""
 
     @property
     def state(self) -> OrderState:
@@ -90,6 +93,7 @@ def order_of(event: OrderEvent, traded_size: int = 0) -> Order:
         created_at_s=event.created_at_s,
         expiration_s=event.expiration_s,
         is_cancelled=_cancels(event),
+        told_at_ms=event.timestamp_ms,
     )
 
 
@@ -123,6 +127,8 @@ def falls_short(order: Order, row: OrderEvent) -> str:
 def merged(order: Order, event: OrderEvent, *, is_listed: bool) -> Order:
     """The order with what an event adds. `is_listed`: it is a row of the list of open orders."""
     is_cancelled = order.is_cancelled or _cancels(event)
+    # A repeat, or what comes late, is no sign of life.
+    is_news = event.timestamp_ms > order.told_at_ms or event.size_matched > order.size_matched
     return evolve(
         order,
         price=order.price or event.price,
@@ -134,7 +140,8 @@ def merged(order: Order, event: OrderEvent, *, is_listed: bool) -> Order:
         created_at_s=order.created_at_s or event.created_at_s,
         expiration_s=order.expiration_s or event.expiration_s,
         is_cancelled=is_cancelled,
-        is_missing=order.is_missing and not is_listed,
+        is_missing=order.is_missing and not is_listed and not is_news,
+        told_at_ms=max(order.told_at_ms, event.timestamp_ms),
     )
 
 

@@ -56,7 +56,6 @@ class Completeness:
 
     def __init__(self) -> None:
         self._to_s: dict[str, int] = {}  # also of markets that were left
-        self._followed: frozenset[str] = frozenset()
         self._forgotten_to_s: dict[str, int] = {}  # by market: the newest trade forgotten
 
     def cover(self, markets: frozenset[str], to_s: int) -> None:
@@ -64,11 +63,6 @@ class Completeness:
         if not markets:
             self._to_s.clear()
         self._to_s.update(dict.fromkeys(markets or (ALL,), to_s))
-        self._followed = markets
-
-    def is_followed(self, market: str) -> bool:
-        """Whether the last reconciliation was of this market, too."""
-        return not self._followed or market in self._followed
 
     def to_s(self, market: str) -> int:
         """Of a market that was left it is what was complete then: it may lack trades since."""

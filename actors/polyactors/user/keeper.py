@@ -1,9 +1,9 @@
 """The account actor: it owns the account, and keeps it complete.
 
 What the channel says is applied as it comes. Beside that, whenever a session has begun, whenever
-something may have been missed, and every `reconcile_seconds`, the lists of REST are read as
-account/reconcile.py says; only then the account is LIVE. What the lists show, and a session that
-was LIVE since the reading before should have told, was kept back: that session is given up.
+something may have been missed, and every `reconcile_seconds`, the lists of REST are read
+(recovery.py); only then the account is LIVE. What the lists show, and a session that was LIVE
+since the reading before should have told, was kept back: that session is given up.
 """
 
 from functools import partial
@@ -11,28 +11,28 @@ from math import inf
 
 import trio
 
-from polyactors.account import reconcile
 from polyactors.errors import CredentialsRefused, RestFailed
 from polyactors.logger import Outage
 from polyactors.messages import UserParsed
-from polyactors.protocol.user_events import OrderEvent
 from polyactors.user.line import UserLine
 from polyactors.user.lists import AccountLists
+from polyactors.user.recovery import Recovery
 from polyactors.user.state import AccountReason, AccountState
 from polysupervisor import Context
 
 MAILBOX_BATCHES = 1024
 INTERVAL_SECONDS_MIN = 1.0
 """Between the begins of two readings of the lists, whatever comes up."""
-REFUSALS_MIN = 3
-"""Credentials that were taken before are refused when they are so many times in a row."""
+REFUSALS_SECONDS_MIN = 180.0
+"""Credentials that were taken before are refused when they are for so long."""
+REFUSED_AGAIN_SECONDS = 5.0
+REFUSED_AGAIN_SECONDS_MAX = 60.0
+"""Between two readings of the lists meanwhile: doubling, from the one to the other."""
+READMISSION_SECONDS = 600.0
+"""Between two questions whether credentials that are refused, but were good, are good again."""
 RETRY_SECONDS_MIN = 1.0
 RETRY_SECONDS_MAX = 30.0
 """Between two readings of the lists that failed: doubling, from the one to the other."""
-GRACE_SECONDS = 2.0
-"""What the channel has to tell of a change that REST lists already, before it counts as kept
-back. Measured delays of the market channel are below 0.4 s (INTEGRITY.md section 4)."""
-
 CONFIRM_SECONDS = 5.0
 """Nothing acknowledges a subscription: what happens before it has taken effect, but after the
 lists were read, is told by neither. So soon after the account has become LIVE they are read once
@@ -55,6 +55,7 @@ async def run_keeper(
                 continue
             line.last_data_seconds = trio.current_time()
             line.tell(line.account.apply_all(parsed.events))
+            line.heard.note(parsed.events)
         nursery.cancel_scope.cancel()
 
 
@@ -67,6 +68,8 @@ class _Keeper:
         self._outage = outage
         self._failures = 0
         self._refusals = 0
+        self._refused_seconds = inf
+        """Since when there was nothing but refusals."""
         self._began_seconds = -inf
         self._is_confirmed = False
         """Whether the lists were read again since the account became LIVE."""
@@ -75,6 +78,10 @@ class _Keeper:
         line = self._line
         due_seconds = trio.current_time()
         while True:
+            if line.trust.state is AccountState.REFUSED and line.was_accepted:
+                await trio.sleep(READMISSION_SECONDS)
+                await self._ask_for_readmission()
+                continue
             if line.epoch is None or line.trust.state is AccountState.REFUSED:
                 await line.wait_woken()
                 due_seconds = trio.current_time()
@@ -82,72 +89,65 @@ class _Keeper:
             if trio.current_time() < due_seconds:
                 with trio.move_on_at(due_seconds):
                     await line.wait_woken()
-                    self._failures = 0
-                    due_seconds = trio.current_time()
+                    if not self._refusals:  # else a session that ends would hasten the next one
+                        self._failures = 0
+                        due_seconds = trio.current_time()
                 continue
             if trio.current_time() < self._began_seconds + INTERVAL_SECONDS_MIN:
                 await trio.sleep_until(self._began_seconds + INTERVAL_SECONDS_MIN)
                 continue
             self._began_seconds = trio.current_time()
-            due_seconds = await self._reconcile(line.epoch) + trio.current_time()
+            due_seconds = await self._reconcile() + trio.current_time()
 
-    async def _reconcile(self, epoch: int) -> float:
+    async def _reconcile(self) -> float:
         """Read the lists once; returns after how many seconds to read them again."""
-        line = self._line
-        began_doubts, markets = line.take_doubts(), line.markets
-        was_live = line.trust.state is AccountState.LIVE
+        line, statistics = self._line, self._line.env.statistics
+        markets, was_live = line.markets, line.trust.state is AccountState.LIVE
+        recovery = Recovery(line, self._lists, is_live=was_live)
         try:
-            found = await self._read(epoch, wait=was_live)
+            await recovery.run()
         except CredentialsRefused as error:
-            self._refusals += 1
-            if not line.was_accepted or self._refusals >= REFUSALS_MIN:
-                line.refuse(str(error))
-            return 0.0
+            return self._note_refusal(str(error))
         except RestFailed as error:
             self._refusals = 0
-            line.env.statistics.reconciliations_failed += 1
+            statistics.reconciliations_failed += 1
             what = "the lists of the account cannot be read, trying again"
             self._outage.warn(trio.current_time(), what, why=line.redact(str(error)))
             self._failures += 1
             return min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(self._failures - 1, 10))
+        finally:
+            statistics.recovered_changes += recovery.recovered
         self._failures = self._refusals = 0
         self._outage.end(trio.current_time(), "the lists of the account are readable again")
-        if found is None or line.doubts != began_doubts:
+        if not recovery.is_conclusive:
             return 0.0  # the session is another one, or something was missed meanwhile
-        line.env.statistics.reconciliations += 1
-        line.env.statistics.recovered_changes += found
+        statistics.reconciliations += 1
         line.is_complete()
         is_confirmed, self._is_confirmed = self._is_confirmed, was_live
         # Of a market that was left meanwhile the channel need not tell.
-        if was_live and is_confirmed and found and line.markets == markets:
-            line.has_stalled(found)
+        if was_live and is_confirmed and recovery.kept_back and line.markets == markets:
+            line.has_stalled(recovery.kept_back)
         seconds = line.env.settings.reconcile_seconds
         return seconds if was_live else min(seconds, CONFIRM_SECONDS)
 
-    async def _read(self, epoch: int, *, wait: bool) -> int | None:
-        """Recover what the lists show; returns the number of changes, None if the session has
-        ended meanwhile. With `wait`, what is on its way by the channel may come first."""
-        line, account = self._line, self._line.account
-        begun = reconcile.begin(account, line.markets)
-        orders, pages = await self._lists.orders()
-        if pages > 1:
-            orders += await self._look_for(reconcile.unlisted(account, begun, orders), epoch)
-        if line.epoch != epoch:
-            return None
-        trades = await self._lists.trades(reconcile.trades_after_s(account, begun, orders))
-        if wait:
-            with trio.move_on_after(GRACE_SECONDS):
-                await line.wait_woken()  # then they are read anew, and nobody is accused
-        if line.epoch != epoch:
-            return None
-        changes = reconcile.finish(account, begun, orders, trades)
-        line.tell(changes)
-        return len(changes)
+    def _note_refusal(self, why: str) -> float:
+        """REST says 401: wrong credentials, or an exchange in trouble, which passes."""
+        line, now_seconds = self._line, trio.current_time()
+        self._failures = 0
+        if not self._refusals:
+            self._refused_seconds = now_seconds
+        self._refusals += 1
+        if not line.was_accepted or now_seconds >= self._refused_seconds + REFUSALS_SECONDS_MIN:
+            self._refusals = 0
+            line.refuse(why)
+            return 0.0
+        line.lose(AccountReason.CREDENTIALS_REFUSED)
+        doubled = REFUSED_AGAIN_SECONDS * 2.0 ** min(self._refusals - 1, 10)
+        return min(REFUSED_AGAIN_SECONDS_MAX, doubled)
 
-    async def _look_for(self, ids: list[str], epoch: int) -> list[OrderEvent]:
-        found: list[OrderEvent] = []
-        for order_id in ids:
-            if self._line.epoch != epoch:
-                break
-            found += await self._lists.order(order_id)
-        return found
+    async def _ask_for_readmission(self) -> None:
+        try:
+            await self._lists.check_credentials()
+        except (CredentialsRefused, RestFailed):
+            return
+        self._line.readmit()

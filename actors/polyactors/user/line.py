@@ -27,6 +27,7 @@ from polyactors.protocol.subscription import user_operation_frames, user_subscri
 from polyactors.protocol.user_events import TradeEvent
 from polyactors.transport import Target, user_target
 from polyactors.user.checks import check_markets, check_secrecy
+from polyactors.user.heard import LastHeard
 from polyactors.user.reading import AccountReading, Readings
 from polyactors.user.state import AccountReason, AccountState, AccountTrust
 from polyactors.user.telling import event_of
@@ -85,6 +86,7 @@ class UserLine:
         self.doubts = 0
         """Counts what may have been missed: a reconciliation from before a doubt proves nothing."""
         self.connection_address: Address[ControlMessage] | None = None
+        self.heard = LastHeard(self.account)
         self._woken = trio.Event()
         self._allowed = trio.Event()
         self._allowed.set()
@@ -97,7 +99,7 @@ class UserLine:
         return user_target(self.env.settings.ws_url)
 
     async def wait_allowed(self) -> None:
-        """Return at once, unless the credentials were refused: then never."""
+        """Return at once, unless the credentials were refused: then when they are taken again."""
         await self._allowed.wait()
 
     def subscription(self) -> list[str]:
@@ -204,6 +206,8 @@ class UserLine:
 
     def is_complete(self) -> None:
         """The lists were read in this session: nothing is missing any more."""
+        if self.trust.reason is AccountReason.CREDENTIALS_REFUSED:
+            self._enter(AccountState.SYNCING)
         if self.trust.state is AccountState.SYNCING:
             self._enter(AccountState.LIVE)
         self.was_accepted = True
@@ -216,7 +220,7 @@ class UserLine:
             self.connection_address.send_nowait(Abort(self.epoch, "feed_stalled", detail))
 
     def refuse(self, why: str) -> None:
-        """The exchange does not take the credentials: say so once, and try nothing any more."""
+        """The exchange does not take the credentials: say so once, and connect no more."""
         if self.trust.state is AccountState.REFUSED:
             return
         if self.on_refused is None:
@@ -227,6 +231,13 @@ class UserLine:
         self._abort_refused()
         if self.on_refused is not None:
             self.on_refused()
+
+    def readmit(self) -> None:
+        """The exchange takes the credentials again."""
+        if self.trust.state is AccountState.REFUSED:
+            log.warning("the exchange takes the API credentials again")
+            self._change_to(AccountState.SYNCING)
+            self._allowed.set()
 
     def gave_up(self) -> None:
         """The supervisor has given up for now."""
@@ -264,6 +275,7 @@ class UserLine:
             "reconciliations": statistics.reconciliations,
             "reconciliations_failed": statistics.reconciliations_failed,
             "recovered_changes": statistics.recovered_changes,
+            "odd_trades": statistics.odd_trades,
             "repeats": account.repeats,
             "impossible": account.impossible,
             "impossible_samples": [self.redact(kept.why) for kept in account.impossible_kept],
@@ -315,6 +327,10 @@ class UserLine:
         before = self.trust
         if before.state is AccountState.REFUSED or (before.state, before.reason) == (state, reason):
             return
+        self._change_to(state, reason)
+
+    def _change_to(self, state: AccountState, reason: AccountReason | None = None) -> None:
+        before = self.trust
         self.trust = before.to(state, now_seconds=trio.current_time(), reason=reason)
         changed = AccountStateChanged(
             time_ns=self.env.clock_ns(),

@@ -1,6 +1,7 @@
 """What may be believed of an account: its state, and why it is not LIVE. Pure.
 
-`SYNCING → LIVE → STALE(reason) → SYNCING …`, and from anywhere to REFUSED, which is the end.
+`SYNCING → LIVE → STALE(reason) → SYNCING …`, and from anywhere to REFUSED. That is the end, unless
+the credentials had been good before: then they may be again.
 LIVE says that every order and trade up to this moment is known, as far as the exchange has told
 it: the lists of REST were read during this session, and the channel has told the rest.
 """
@@ -19,13 +20,16 @@ class AccountState(Enum):
     STALE = "STALE"
     """Something may have been missed. What is known stays readable, labelled."""
     REFUSED = "REFUSED"
-    """The exchange does not take the credentials: nothing is tried any more."""
+    """The exchange does not take the credentials: nothing is tried any more; where it had taken
+    them before, it is asked rarely."""
 
 
 class AccountReason(StrEnum):
     """Why an account is STALE."""
 
     DISCONNECTED = "disconnected"
+    CREDENTIALS_REFUSED = "credentials_refused"
+    """REST refuses, for now, what it had taken before."""
     FEED_STALLED = "feed_stalled"
     """The lists of REST showed what the channel had kept back."""
     PARSE_FAILURE = "parse_failure"
@@ -39,7 +43,7 @@ TRANSITIONS = {
     AccountState.SYNCING: {AccountState.LIVE, AccountState.STALE, AccountState.REFUSED},
     AccountState.LIVE: {AccountState.STALE, AccountState.REFUSED},
     AccountState.STALE: {AccountState.SYNCING, AccountState.STALE, AccountState.REFUSED},
-    AccountState.REFUSED: frozenset[AccountState](),
+    AccountState.REFUSED: {AccountState.SYNCING},
 }
 
 

@@ -66,10 +66,17 @@ def test_a_cancelled_status_cancels_in_any_event() -> None:
     assert state_after(order(0, status=OrderStatus.CANCELED))[0] is OrderState.CANCELLED
 
 
-def test_a_missing_order_is_gone_until_it_is_listed_again() -> None:
-    missing = evolve(order_of(PLACEMENT), is_missing=True)
+def test_a_missing_order_is_gone_until_it_is_listed_or_heard_of_again() -> None:
+    told = order_of(order(0, OrderKind.PLACEMENT, timestamp_ms=2000))
+    missing = evolve(merged(told, order(1, timestamp_ms=5000), is_listed=False), is_missing=True)
     assert missing.state is OrderState.CANCELLED
-    assert merged(missing, order(1), is_listed=False).state is OrderState.CANCELLED
+    for late in (2000, 4999, 5000, 0):
+        event = order(1, timestamp_ms=late)
+        assert merged(missing, event, is_listed=False).state is OrderState.CANCELLED
+    for news in (order(1, timestamp_ms=5001), order(2, timestamp_ms=5000), order(2)):
+        assert merged(missing, news, is_listed=False).state is OrderState.OPEN
+    cancelled = order(1, OrderKind.CANCELLATION, timestamp_ms=5001)
+    assert merged(missing, cancelled, is_listed=False).state is OrderState.CANCELLED
     assert merged(missing, order(1), is_listed=True).state is OrderState.OPEN
 
 

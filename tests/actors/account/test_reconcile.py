@@ -3,12 +3,17 @@
 from tests.actors.account.events import US, maker, order, shares, trade
 
 from polyactors.account.account import Account
-from polyactors.account.changes import OrderChanged, PositionChanged, TradeChanged
+from polyactors.account.changes import Change, OrderChanged, PositionChanged, TradeChanged
 from polyactors.account.orders import OrderState
 from polyactors.account.reconcile import (
     OVERLAP_SECONDS,
+    PENDING_BY_ID_MAX,
+    PIECE_ROWS,
+    Reconciliation,
     begin,
-    finish,
+    cover,
+    pending_before,
+    pieces,
     trades_after_s,
     unlisted,
 )
@@ -16,6 +21,22 @@ from polyactors.protocol.user_events import OrderEvent, OrderKind, TradeEvent, T
 
 MATCHED, CONFIRMED, FAILED = TradeStatus.MATCHED, TradeStatus.CONFIRMED, TradeStatus.FAILED
 PLACEMENT = order(0, OrderKind.PLACEMENT)
+NOW_S = 100_000
+
+
+def finish(
+    account: Account, begun: Reconciliation, orders: list[OrderEvent], trades: list[TradeEvent]
+) -> list[Change]:
+    """Step 5, all of it: what is not listed is missing for the second time."""
+    missing = unlisted(account, begun, orders)
+    after_s = trades_after_s(account, begun, orders)
+    changes: list[Change] = []
+    for piece in pieces(account, begun, orders, trades, after_s):
+        changes += account.apply_all(piece, reconciled=True)
+    for order_id in missing:
+        changes += account.close_missing(order_id)
+    cover(account, begun, orders, trades, NOW_S)
+    return changes
 
 
 def reconcile(
@@ -24,7 +45,9 @@ def reconcile(
     """All steps at once; the second after which trades were to be listed."""
     begun = begin(account, markets)
     after_s = trades_after_s(account, begun, orders)
-    finish(account, begun, orders, [row for row in trades if row.match_time_s > after_s])
+    by_id = pending_before(account, begun, after_s)
+    listed = [row for row in trades if row.match_time_s > after_s or row.id in by_id]
+    finish(account, begun, orders, listed)
     return after_s
 
 
@@ -122,11 +145,72 @@ def test_never_from_before_the_beginning_for_the_overlap_alone() -> None:
     assert reconcile(account, [], []) == 4999
 
 
-def test_a_trade_that_is_not_final_is_asked_for_again() -> None:
+def test_a_trade_that_is_not_final_is_asked_for_by_id_and_pulls_no_list_back() -> None:
     account = Account(US, since_s=1000)
     reconcile(account, [], [trade(MATCHED), trade(CONFIRMED, id="b", match_time_s=9000)])
-    assert reconcile(account, [], [trade(CONFIRMED)]) == 2000 - OVERLAP_SECONDS - 1
-    assert reconcile(account, [], []) == 9000 - OVERLAP_SECONDS - 1
+    covered = 9000 - OVERLAP_SECONDS - 1
+    assert pending_before(account, begin(account), covered) == ["trade"]
+    assert pending_before(account, begin(account, ["0xother"]), covered) == []
+    assert pending_before(account, begin(account), 1999) == []  # it will be listed
+    assert reconcile(account, [], [trade(CONFIRMED)]) == covered
+    assert account.trades["trade"].is_final
+    assert pending_before(account, begin(account), covered) == []
+
+
+def test_the_list_reaches_back_when_too_many_trades_are_not_final() -> None:
+    account = Account(US)
+    stuck = [
+        trade(MATCHED, id=f"{at:03}", match_time_s=1000 + at) for at in range(PENDING_BY_ID_MAX + 3)
+    ]
+    reconcile(account, [], [*stuck, trade(CONFIRMED, id="b", match_time_s=9000)])
+    begun = begin(account)
+    after_s = trades_after_s(account, begun, [])
+    assert after_s == 1000 + PENDING_BY_ID_MAX - 1
+    by_id = [row.id for row in stuck[:PENDING_BY_ID_MAX]]
+    assert pending_before(account, begun, after_s) == by_id
+
+
+def test_a_trade_of_the_future_does_not_cover_what_was_not_matched_yet() -> None:
+    account = Account(US)
+    rows = [trade(CONFIRMED, match_time_s=NOW_S - 50), trade(CONFIRMED, id="b", match_time_s=10**9)]
+    reconcile(account, [], rows)
+    assert reconcile(account, [], rows) == NOW_S - OVERLAP_SECONDS - 1
+    assert set(account.trades) == {"trade", "b"}
+
+
+def test_what_was_matched_before_the_beginning_is_left_out_unless_an_order_needs_it() -> None:
+    account = Account(US, since_s=5000)
+    rows = [
+        trade(CONFIRMED, maker(6, order_id="needs"), id="needed", match_time_s=3000),
+        trade(CONFIRMED, maker(6, order_id="other"), id="old", match_time_s=4999),
+        trade(CONFIRMED, maker(6, order_id="other"), id="edge", match_time_s=5000),
+    ]
+    reconcile(account, [order(6, id="needs")], rows)
+    assert list(account.trades) == ["needed", "edge"]
+    # Once it is explained, it pulls nothing further in, and what is known goes on.
+    reconcile(account, [order(6, id="needs")], rows)
+    assert list(account.trades) == ["needed", "edge"]
+
+
+def test_a_long_list_comes_in_pieces_and_nothing_is_forgotten_between_them() -> None:
+    account = Account(US, final_trades_max=0)
+    reconcile(account, [], [trade(CONFIRMED, match_time_s=90_000)], "0xm")
+    rows = [
+        trade(CONFIRMED, id=f"t{at}", market="0xother", match_time_s=1000 + at)
+        for at in range(2 * PIECE_ROWS + 1)
+    ]
+    begun = begin(account, ["0xm", "0xother"])
+    told = [
+        account.apply_all(piece, reconciled=True)
+        for piece in pieces(account, begun, [], rows[::-1], trades_after_s(account, begun, []))
+    ]
+    assert [len(changes) for changes in told] == [2 * PIECE_ROWS, 2 * PIECE_ROWS, 2]
+    # The list failed before its end: older rows come with the next one.
+    older = trade(CONFIRMED, id="older", market="0xother", match_time_s=500)
+    account.apply(trade(CONFIRMED, id="live", match_time_s=90_001))
+    reconcile(account, [], [older, *rows], "0xm", "0xother")
+    assert "older" in account.trades
+    assert account.forgotten == 0
 
 
 def test_of_a_partly_matched_order_all_trades_are_asked_for_once() -> None:
