@@ -83,12 +83,15 @@ class Recovery:
         no list lags behind. (No list was to be trusted at once: one that is a moment old lacks
         the order that was just placed.)
         """
+        account = self._line.account
         orders, slipped = await self._lists.orders()
-        missing = slipped.union(reconcile.unlisted(self._line.account, self._begun, orders))
+        missing = slipped.union(reconcile.unlisted(account, self._begun, orders))
         if not missing:
             return orders, {}
         heard_seconds = max(map(self._line.heard.seconds, missing))
         await self._wait_until(heard_seconds + GRACE_SECONDS)
+        # Of most of them the channel has told meanwhile.
+        missing = slipped.union(reconcile.unlisted(account, self._begun, orders))
         gone: dict[str, float] = {}
         found: list[OrderEvent] = []
         if len(missing) > MISSING_BY_ID_MAX:
