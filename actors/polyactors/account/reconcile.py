@@ -114,12 +114,9 @@ def pieces(
     """
     account.keep_trades_after(after_s)
     needed = _unexplained(account, begun, orders).keys()
-    rows: list[UserEvent] = [order for order in orders if begun.concerns(order.market)]
-    wanted = [row for row in trades if _is_wanted(account, begun, row, needed)]
-    wanted.sort(key=matched_at_s)
-    rows += wanted
+    rows: list[UserEvent] = [*orders, *sorted(trades, key=matched_at_s)]
     for at in range(0, len(rows), size):
-        yield rows[at : at + size]
+        yield [row for row in rows[at : at + size] if _is_wanted(account, begun, row, needed)]
 
 
 def cover(
@@ -175,14 +172,16 @@ def _unexplained(
 
 
 def _is_wanted(
-    account: Account, begun: Reconciliation, row: TradeEvent, needed: Collection[str]
+    account: Account, begun: Reconciliation, row: UserEvent, needed: Collection[str]
 ) -> bool:
     """Not what was matched before the beginning that the user chose, unless an order needs it."""
     if not begun.concerns(row.market):
         return False
-    if matched_at_s(row) >= account.since_s or row.id in account.trades:
+    if isinstance(row, OrderEvent) or row.id in account.trades:
         return True
-    return row.taker_order_id in needed or any(fill.order_id in needed for fill in row.maker_fills)
+    if matched_at_s(row) >= account.since_s or row.taker_order_id in needed:
+        return True
+    return any(fill.order_id in needed for fill in row.maker_fills)
 
 
 def _covers(coverage: Coverage, begun: Reconciliation) -> bool:

@@ -12,7 +12,7 @@ import trio
 from polyactors.account import reconcile
 from polyactors.account.changes import Change, OrderChanged
 from polyactors.errors import RestFailed
-from polyactors.protocol.user_events import OrderEvent, TradeEvent
+from polyactors.protocol.user_events import OrderEvent, TradeEvent, UserEvent
 from polyactors.user.line import UserLine
 from polyactors.user.lists import AccountLists
 
@@ -83,12 +83,15 @@ class Recovery:
         no list lags behind. (No list was to be trusted at once: one that is a moment old lacks
         the order that was just placed.)
         """
+        account = self._line.account
         orders, slipped = await self._lists.orders()
-        missing = slipped.union(reconcile.unlisted(self._line.account, self._begun, orders))
+        missing = slipped.union(reconcile.unlisted(account, self._begun, orders))
         if not missing:
             return orders, {}
         heard_seconds = max(map(self._line.heard.seconds, missing))
         await self._wait_until(heard_seconds + GRACE_SECONDS)
+        # Of most of them the channel has told meanwhile.
+        missing = slipped.union(reconcile.unlisted(account, self._begun, orders))
         gone: dict[str, float] = {}
         found: list[OrderEvent] = []
         if len(missing) > MISSING_BY_ID_MAX:
@@ -107,11 +110,8 @@ class Recovery:
         self, orders: list[OrderEvent], trades: list[TradeEvent], after_s: int
     ) -> None:
         line, account = self._line, self._line.account
-        latest_s = line.env.clock_ns() // 1_000_000_000 + CLOCK_AHEAD_SECONDS
-        line.env.statistics.odd_trades += sum(
-            row.match_time_s > latest_s and row.id not in account.trades for row in trades
-        )
         for events in reconcile.pieces(account, self._begun, orders, trades, after_s):
+            line.env.statistics.odd_trades += sum(map(self._is_odd, events))
             changes = account.apply_all(events, reconciled=True)
             line.heard.note(events)
             self.kept_back += sum(not _is_mistake_of_lists(change) for change in changes)
@@ -121,6 +121,11 @@ class Recovery:
     def _tell(self, changes: list[Change]) -> None:
         self.recovered += len(changes)
         self._line.tell(changes)
+
+    def _is_odd(self, row: UserEvent) -> bool:
+        latest_s = self._line.env.clock_ns() // 1_000_000_000 + CLOCK_AHEAD_SECONDS
+        is_new = row.id not in self._line.account.trades
+        return isinstance(row, TradeEvent) and is_new and row.match_time_s > latest_s
 
     async def _make_room(self) -> None:
         """Let the others run, and readers read."""

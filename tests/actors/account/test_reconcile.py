@@ -209,7 +209,7 @@ def test_a_long_list_comes_in_pieces_and_nothing_is_forgotten_between_them() -> 
     older = trade(CONFIRMED, id="older", market="0xother", match_time_s=500)
     account.apply(trade(CONFIRMED, id="live", match_time_s=90_001))
     reconcile(account, [], [older, *rows], "0xm", "0xother")
-    assert "older" in account.trades
+    assert account.positions == {"1": shares(4 * (len(rows) + len(["first", "live", "older"])))}
     assert account.forgotten == 0
 
 
