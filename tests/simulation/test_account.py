@@ -6,8 +6,12 @@ import pytest
 import trio
 from tests.simulation.account_world import AccountWorld, follow_account
 
+from polyactors.account.reconcile import OVERLAP_SECONDS, PENDING_BY_ID_MAX
 from polyactors.events import AccountStateChanged, OrderChanged, PositionChanged, TradeChanged
+from polyactors.protocol.user_events import TradeEvent
+from polyactors.user.lists import AccountLists
 from polyactors.user.state import AccountReason, AccountState
+from polyactors.venue import Settlement
 from polyactors.venue.faults import FaultKind
 
 KINDS = (
@@ -87,6 +91,36 @@ def test_a_stalled_channel_is_found_by_the_lists_and_replaced() -> None:
         await world.come_to_rest()
 
     follow_account(4, scenario)
+
+
+def test_trades_that_settle_late_and_unseen_are_asked_for_by_id(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
+    by_id = AccountLists.trade
+
+    async def watched(lists: AccountLists, trade_id: str) -> list[TradeEvent]:
+        found = await by_id(lists, trade_id)
+        asked.extend(row.id for row in found)
+        return found
+
+    monkeypatch.setattr(AccountLists, "trade", watched)
+
+    async def scenario(world: AccountWorld) -> None:
+        await world.until(lambda: world.is_live)
+        await world.trade(3.0)
+        early = set(world.account.trades)
+        assert 0 < len(early) <= PENDING_BY_ID_MAX
+        await trio.sleep(OVERLAP_SECONDS + 50.0)
+        await world.trade(5.0)
+        await trio.sleep(15.0)
+        world.inject(FaultKind.REFUSE, seconds=200.0)  # while the early ones are confirmed
+        world.inject(FaultKind.RESET)
+        await trio.sleep(600.0)
+        await world.come_to_rest()
+        assert early <= set(asked)
+
+    follow_account(6, scenario, settlement=Settlement((200.0, 250.0), (200.0, 250.0)))
 
 
 @pytest.mark.parametrize("story", range(1, 13))
