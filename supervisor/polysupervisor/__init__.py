@@ -13,6 +13,7 @@ from polysupervisor._context import Context
 from polysupervisor._dynamic import DynamicSupervisor
 from polysupervisor._events import Event, EventBus, EventKind, Subscription
 from polysupervisor._exit import ExitKind, ExitReason
+from polysupervisor._hold import HoldLimit
 from polysupervisor._inbox import Inbox
 from polysupervisor._intensity import Backoff, Intensity
 from polysupervisor._mailbox_spec import MailboxGap, MailboxSpec, MailboxStats, Overflow
@@ -26,6 +27,7 @@ from polysupervisor._watchdog import EXIT_WEDGED, Blocked, Watchdog
 from polysupervisor.errors import (
     AlreadyPresent,
     AlreadyRunning,
+    HeldLoop,
     LinkedExit,
     NameTaken,
     NoMailbox,
@@ -62,6 +64,8 @@ __all__ = [
     "EventKind",
     "ExitKind",
     "ExitReason",
+    "HeldLoop",
+    "HoldLimit",
     "Inbox",
     "Intensity",
     "LinkedExit",

@@ -13,6 +13,7 @@ from attrs.validators import ge, gt, instance_of, is_callable, optional
 
 from polysupervisor._context import Context
 from polysupervisor._exit import ExitKind
+from polysupervisor._hold import HoldLimit
 from polysupervisor._intensity import Backoff
 from polysupervisor._mailbox import MailboxSpec
 
@@ -103,6 +104,9 @@ class ChildSpec(Generic[M]):
         default=None, validator=optional(instance_of(MailboxSpec))
     )
     """Its mailbox, if it has one."""
+    hold: HoldLimit | None = attrs.field(default=None, validator=optional(instance_of(HoldLimit)))
+    """How long it may hold the event loop; ``None``: for ever, as everything in Trio. Not for
+    supervisors."""
     significant: bool = attrs.field(default=False, validator=instance_of(bool))
     """Whether its end may end the supervisor, as ``auto_shutdown`` says: that of a temporary
     child in any way, that of a transient one when it returns. A permanent one cannot be."""

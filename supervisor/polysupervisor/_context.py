@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from contextvars import ContextVar
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +11,7 @@ import trio
 
 from polysupervisor._address import Address
 from polysupervisor._exit import ExitReason
+from polysupervisor._hold import Hold, HoldLimit, holding
 from polysupervisor._inbox import Inbox
 from polysupervisor._monitor import Monitor
 from polysupervisor._registry import Registry
@@ -45,6 +46,10 @@ class Ties(ABC):
         """It wants to fall with a child."""
 
     @abstractmethod
+    def fail(self, error: Exception) -> None:
+        """This incarnation is to be treated as failed by that."""
+
+    @abstractmethod
     def request_restart(self, child_id: str, reason: str) -> None:
         """It wants itself or a sibling restarted."""
 
@@ -59,6 +64,7 @@ class Context(Generic[M]):
         "_inbox",
         "_ties",
         "address",
+        "hold",
         "id",
         "incarnation",
         "is_ignored",
@@ -95,6 +101,9 @@ class Context(Generic[M]):
         """Whether ``ignore`` was called."""
         self.address = address
         """The child's own address, to give to others."""
+        self.hold: Hold | None = None
+        """How long it has held the event loop: ``total`` seconds, and the ``longest`` turn of
+        Trio; ``None`` without ``ChildSpec.hold``."""
         self._inbox = inbox
         self._ties = ties
 
@@ -190,6 +199,11 @@ class Context(Generic[M]):
         supervisor as a group; all leaves must match ``ChildSpec.expected`` to be expected.
         """
         return trio.open_nursery()
+
+    def bounded(self, limit: HoldLimit) -> AbstractContextManager[None]:
+        """Bound how long what is done inside holds the event loop. For the runtime."""
+        self.hold = Hold(self.path, limit, self._ties.fail)
+        return holding(self.hold)
 
 
 current_context: ContextVar[Context[Any]] = ContextVar("polysupervisor.current_context")

@@ -6,13 +6,13 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import trio
 
 from polysupervisor._actor import Actor, run_actor
-from polysupervisor._child import ChildSpec
+from polysupervisor._child import ChildSpec, Run
 from polysupervisor._context import Context, current_context
 from polysupervisor._events import EventBus
 from polysupervisor._exit import ExitKind, ExitReason, describe, leaves, split_cancelled
@@ -125,19 +125,11 @@ class Incarnation:
                 if isinstance(body, Nestable):
                     self.nested = body
                     await _run_nested(body, place, self.context)
-                elif isinstance(body, Actor):
-                    await run_actor(
-                        body,  # pyright: ignore[reportUnknownArgumentType] - it is Actor[Any]
-                        self.context,
-                        spec.shutdown,
-                    )
-                elif callable(body):
-                    await body(self.context)
+                elif spec.hold is None:
+                    await self._run(body, spec, place)
                 else:
-                    raise TypeError(
-                        f"the factory of {place.path} made {body!r}, which is no async function"
-                        " of a context, no Actor and no supervisor"
-                    )
+                    with self.context.bounded(spec.hold):
+                        await self._run(body, spec, place)
         except BaseException as error:
             cancelled, rest = split_cancelled(error)
             if cancelled is not None and trio.current_effective_deadline() > -math.inf:
@@ -157,6 +149,22 @@ class Incarnation:
                 del cancelled, rest
         else:
             report(self._returned(spec), None)
+
+    async def _run(self, body: object, spec: ChildSpec[Any], place: Place) -> None:
+        if isinstance(body, Actor):
+            await run_actor(
+                body,  # pyright: ignore[reportUnknownArgumentType] - it is Actor[Any]
+                self.context,
+                spec.shutdown,
+            )
+        elif callable(body):
+            run = cast("Run[Any]", body)
+            await run(self.context)
+        else:
+            raise TypeError(
+                f"the factory of {place.path} made {body!r}, which is no async function"
+                " of a context, no Actor and no supervisor"
+            )
 
     def _returned(self, spec: ChildSpec[Any]) -> ExitReason:
         if self.verdict is not None:

@@ -61,6 +61,12 @@ class ChildTies(Ties):
         """Tie the two incarnations."""
         Link(self._child.life, life_of(who))
 
+    def fail(self, error: Exception) -> None:
+        """Post it, for this incarnation alone."""
+        supervisor, child = self._supervisor, self._child
+        number = self.incarnation.context.incarnation
+        supervisor.post(partial(supervisor.condemn_incarnation, child, number, error))
+
     def request_restart(self, child_id: str, reason: str) -> None:
         """Post it, for the incarnation that is there now."""
         target = self._supervisor.find(child_id)

@@ -14,6 +14,7 @@
     ├── NoMailbox              the child was specified without a mailbox
     ├── NameTaken              another child has registered under that name
     ├── LinkedExit             a linked child failed
+    ├── HeldLoop               a child held the event loop for too long
     └── RestartRequested       an actor asked for a restart
 
 Failures of children are not errors of this module: they become
@@ -117,3 +118,19 @@ class LinkedExit(SupervisionError):
 
 class RestartRequested(SupervisionError):
     """An actor asked that it or its sibling be treated as failed; the text says who and why."""
+
+
+class HeldLoop(SupervisionError):
+    """A child has held the event loop for longer than its ``HoldLimit``."""
+
+    def __init__(self, path: str, seconds: float, limit: float, where: str) -> None:
+        at = f", at {where}" if where else ""
+        super().__init__(
+            f"{path} held the event loop for {seconds:.2f} s, more than {limit:g} s{at}"
+        )
+        self.path = path
+        """Path of the child."""
+        self.seconds = seconds
+        """How long, from one turn of Trio to the next."""
+        self.where = where
+        """Where it was when it was interrupted; empty if it let go by itself."""

@@ -25,7 +25,7 @@ SECTIONS = {
     "Supervisors": ["Supervisor", "DynamicSupervisor", "ShardedSupervisor"],
     "Specifications": [
         "ChildSpec", "Run", "Restart", "Strategy", "Backoff", "Intensity", "Shutdown",
-        "MailboxSpec", "Overflow",
+        "MailboxSpec", "Overflow", "HoldLimit",
     ],
     "Inside an actor": ["Context", "Inbox", "Actor"],
     "Messages": ["Address", "Reply", "MailboxStats", "MailboxGap"],
