@@ -26,7 +26,10 @@ if TYPE_CHECKING:
         UsageError,
     )
     from polyactors.events import (
+        AccountEvent,
         AccountStateChanged,
+        ActorEvent,
+        ActorGaveUp,
         ActorRestarted,
         BookUpdated,
         Event,
@@ -37,11 +40,16 @@ if TYPE_CHECKING:
         Gap,
         OrderChanged,
         PositionChanged,
+        RawFrame,
         TickSizeChanged,
         TradeChanged,
         TradePrinted,
         TrustChanged,
     )
+    from polyactors.extensions.extension import ActorStatus
+    from polyactors.extensions.hands import ActorContext
+    from polyactors.extensions.policy import ActorPolicy, actor
+    from polyactors.extensions.spec import ActorSpec, actor_spec
     from polyactors.service import Service, open_service
     from polyactors.transport import Network
     from polyactors.user.reading import AccountReading
@@ -64,7 +72,10 @@ _HOMES = {
         "UsageError",
     ),
     "polyactors.events": (
+        "AccountEvent",
         "AccountStateChanged",
+        "ActorEvent",
+        "ActorGaveUp",
         "ActorRestarted",
         "BookUpdated",
         "Event",
@@ -75,11 +86,16 @@ _HOMES = {
         "Gap",
         "OrderChanged",
         "PositionChanged",
+        "RawFrame",
         "TickSizeChanged",
         "TradeChanged",
         "TradePrinted",
         "TrustChanged",
     ),
+    "polyactors.extensions.extension": ("ActorStatus",),
+    "polyactors.extensions.hands": ("ActorContext",),
+    "polyactors.extensions.policy": ("ActorPolicy", "actor"),
+    "polyactors.extensions.spec": ("ActorSpec", "actor_spec"),
     "polyactors.service": ("Service", "open_service"),
     "polyactors.transport": ("Network",),
     "polyactors.user.reading": ("AccountReading",),
@@ -88,12 +104,19 @@ _HOMES = {
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
+    "AccountEvent",
     "AccountNotLive",
     "AccountReading",
     "AccountReason",
     "AccountState",
     "AccountStateChanged",
+    "ActorContext",
+    "ActorEvent",
+    "ActorGaveUp",
+    "ActorPolicy",
     "ActorRestarted",
+    "ActorSpec",
+    "ActorStatus",
     "BookNotLive",
     "BookReading",
     "BookUpdated",
@@ -110,6 +133,7 @@ __all__ = [
     "OrderChanged",
     "PolyactorsError",
     "PositionChanged",
+    "RawFrame",
     "Service",
     "Settings",
     "Side",
@@ -123,6 +147,8 @@ __all__ = [
     "UnknownToken",
     "UsageError",
     "__version__",
+    "actor",
+    "actor_spec",
     "open_service",
 ]
 

@@ -7,7 +7,8 @@ A field `ws_url` is the option `--ws-url`, the variable `POLYACTORS_WS_URL` and 
 import math
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -180,9 +181,6 @@ class Settings:
     )
 
 
-_converter = cattrs.Converter(forbid_extra_keys=True)
-
-
 def _strict_float(value: Any, _: type) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"expected a number, got {value!r}")
@@ -207,13 +205,34 @@ def _strict_str(value: Any, _: type) -> str:
     return value
 
 
-for _type, _hook in (
-    (float, _strict_float),
-    (int, _strict_int),
-    (bool, _strict_bool),
-    (str, _strict_str),
-):
-    _converter.register_structure_hook(_type, _hook)
+def _strict_decimal(value: Any, _: type) -> Decimal:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        raise TypeError(f"expected a number, got {value!r}")
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        number = Decimal("nan")
+    if not number.is_finite():
+        raise ValueError(f"expected a number, got {value!r}")
+    return number
+
+
+def make_converter() -> cattrs.Converter:
+    """A converter for what users write: nothing is guessed, and every unknown key is a fault."""
+    converter = cattrs.Converter(forbid_extra_keys=True)
+    hooks: list[tuple[Any, Callable[[Any, type], Any]]] = [
+        (float, _strict_float),
+        (int, _strict_int),
+        (bool, _strict_bool),
+        (str, _strict_str),
+        (Decimal, _strict_decimal),
+    ]
+    for type_, hook in hooks:
+        converter.register_structure_hook(type_, hook)
+    return converter
+
+
+_converter = make_converter()
 
 
 def parse_text(name: str, text: str, type_: Any) -> Any:

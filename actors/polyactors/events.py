@@ -141,6 +141,32 @@ class ActorRestarted:
 
 
 @frozen(kw_only=True)
+class ActorGaveUp:
+    """The supervisor gave an actor up: it failed too often and stays down."""
+
+    type: ClassVar[str] = "actor_gave_up"
+    time_ns: int
+    path: str
+    incarnation: int
+    """The last one."""
+    reason: str
+
+
+@frozen(kw_only=True)
+class ActorEvent:
+    """What an actor of a user's published."""
+
+    type: ClassVar[str] = "actor_event"
+    time_ns: int
+    actor: str
+    """Its name."""
+    name: str
+    """What happened, in the actor's own words."""
+    data: Mapping[str, object]
+    """As JSON has it: texts, numbers, true, false, null, lists and objects; a Decimal is a text."""
+
+
+@frozen(kw_only=True)
 class FaultInjected:
     """The embedded exchange misbehaved on purpose (demo)."""
 
@@ -223,6 +249,22 @@ class AccountStateChanged:
     reason: AccountReason | None
 
 
+@frozen(kw_only=True)
+class RawFrame:
+    """One frame as it came from the market channel. Only for actors that take it; never in the
+    stream, and never one of the user channel."""
+
+    time_ns: int
+    """When its batch was taken from the socket."""
+    feed: str
+    epoch: int
+    frame: str | bytes
+    """Text, or its bytes in UTF-8."""
+
+
+AccountEvent = OrderChanged | TradeChanged | PositionChanged | AccountStateChanged
+"""Everything about the account."""
+
 Event = (
     BookUpdated
     | TradePrinted
@@ -232,6 +274,8 @@ Event = (
     | FeedUp
     | FeedDown
     | ActorRestarted
+    | ActorGaveUp
+    | ActorEvent
     | FaultInjected
     | FaultRecovered
     | OrderChanged
@@ -251,6 +295,8 @@ _FIELDS: Mapping[type, tuple[str, ...]] = {
         FeedUp,
         FeedDown,
         ActorRestarted,
+        ActorGaveUp,
+        ActorEvent,
         FaultInjected,
         FaultRecovered,
         OrderChanged,

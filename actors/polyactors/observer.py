@@ -10,13 +10,13 @@ import trio
 
 from polyactors.connects import PROVEN_SECONDS
 from polyactors.environment import Environment
-from polyactors.events import ActorRestarted, FeedDown, FeedUp
+from polyactors.events import ActorGaveUp, ActorRestarted, FeedDown, FeedUp
 from polyactors.events import Event as StreamEvent
 from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
 from polyactors.stream import Subscription as StreamSubscription
 from polyactors.user.line import CREDENTIALS_REFUSED, LINE_ID
-from polysupervisor import Context, Event, EventKind, Subscription
+from polysupervisor import Context, Event, EventKind, ExitKind, Subscription
 
 FEEDS_PATH = "root/core/feeds/"
 USER_PATH = f"root/{LINE_ID}"
@@ -28,11 +28,13 @@ async def run_observer(
     runtime_events: Subscription,
     env: Environment,
     feed_gave_up: Callable[[str], None],
+    actor_gave_up: Callable[[str], None],
 ) -> None:
     """Turn the runtime's events into the service's, until both have ended.
 
     `runtime_events` belongs to the service and survives this actor; `feed_gave_up` hears the
-    id of a feed whose supervisor exhausted its restart intensity.
+    id of a feed whose supervisor exhausted its restart intensity, `actor_gave_up` the path of
+    whatever stays down.
     """
     reasons: dict[str, str] = {}
     dropped = runtime_events.dropped
@@ -51,10 +53,14 @@ async def run_observer(
             )
         elif event.kind is EventKind.STARTED and event.incarnation > 1:
             _restarted(event, reasons.pop(event.path, "restarted with its group"), env)
+        elif event.kind is EventKind.KILLED and _has_failed(event):
+            reasons[event.path] = str(event.reason)
         elif event.kind in (EventKind.STOPPED, EventKind.KILLED):
             _forget(reasons, event.path)
         elif event.kind is EventKind.GAVE_UP:
             log.error("an actor failed too often and stays down", path=event.path)
+            _gave_up(event, reasons.pop(event.path, ""), env)
+            actor_gave_up(event.path)
         elif event.kind is EventKind.RESTART_SCHEDULED and event.path == USER_PATH:
             log.error("the user channel gave up", again_in_seconds=event.delay)
             feed_gave_up(LINE_ID)
@@ -67,6 +73,24 @@ def _forget(reasons: dict[str, str], path: str) -> None:
     """What was stopped may never be started again, and what was below it with it."""
     for name in [name for name in reasons if name == path or name.startswith(path + "/")]:
         del reasons[name]
+
+
+def _has_failed(event: Event) -> bool:
+    """Whether it was stopped as failed: it held the event loop, or left its messages waiting."""
+    return event.reason is not None and event.reason.kind in (ExitKind.CRASH, ExitKind.STALLED)
+
+
+def _gave_up(event: Event, reason: str, env: Environment) -> None:
+    env.hub.publish(
+        [
+            ActorGaveUp(
+                time_ns=env.clock_ns(),
+                path=event.path,
+                incarnation=event.incarnation,
+                reason=reason or "its group failed too often",
+            )
+        ]
+    )
 
 
 def _is_feed(path: str) -> bool:

@@ -13,6 +13,7 @@ import trio
 from attrs import frozen
 
 from polyactors.book.trust import StaleReason
+from polyactors.events import RawFrame
 from polyactors.feed import Feed
 from polyactors.logger import log
 from polyactors.messages import (
@@ -97,6 +98,8 @@ async def run_parser(
         if frames.epoch != feed.epoch:
             feed.env.statistics.stale_batches += 1
             return None
+        if feed.env.hub.wants_frames:
+            feed.env.hub.publish_frames(raw_frames(frames))
         parsed = parse_frames(codec, frames.frames, feed.env.statistics)
         for index, found in parsed.unreadable:
             on_unreadable(feed.messages + index, found)
@@ -131,6 +134,14 @@ async def run_parser(
             await rest()
 
     await ctx.inbox.serve(handle, BATCHES_PER_WAKE_MAX)
+
+
+def raw_frames(frames: Frames) -> list[RawFrame]:
+    """A batch, for those who want the frames themselves."""
+    return [
+        RawFrame(time_ns=frames.received_at_ns, feed=frames.feed, epoch=frames.epoch, frame=frame)
+        for frame in frames.frames
+    ]
 
 
 @frozen

@@ -10,7 +10,7 @@ from random import Random
 from typing import TypeVar
 
 import trio
-from attrs import frozen
+from attrs import Attribute, asdict, frozen
 
 from polyactors.account.credentials import Credentials
 from polyactors.book.reading import BookReading
@@ -19,6 +19,8 @@ from polyactors.config import Settings, from_environment, make_settings
 from polyactors.discovery import Wanted, check_token, listed, make_wanted, run_discovery, shown
 from polyactors.environment import Environment
 from polyactors.errors import BookNotLive, UnknownToken, UsageError
+from polyactors.extensions.extension import ActorStatus, Extensions
+from polyactors.extensions.spec import ActorSpec, actor_spec
 from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
 from polyactors.relay import Relay
@@ -64,13 +66,14 @@ class Service:
         env: Environment,
         rest: RestClient,
         user: UserLine | None = None,
+        actors: Sequence[ActorSpec] = (),
         sinks: "Sequence[Callable[[Service], ChildSpec[object]]]" = (),
         last: "Callable[[Service], ChildSpec[object]] | None" = None,
         rng: Random | None = None,
     ) -> None:
         """`sinks` hear everything: they start first and stop last. `last` is the terminal's
         child. `rest` must be open while the service runs. `user` is the account that it follows
-        as well. `rng` is the source of all jitter."""
+        as well. `actors` are those of users. `rng` is the source of all jitter."""
         market_target(env.settings.ws_url)  # a wrong URL is the user's mistake, said at once
         self.env = env
         self.failure: UsageError | None = None
@@ -82,6 +85,7 @@ class Service:
         self._listing_outage = Outage()
         self._relay = Relay(env)
         self._feeds = self._relay.feeds
+        self._extensions = Extensions(actors, env)
         self._add_feeds(wanted.tokens)
         self._tree = Tree(
             env,
@@ -90,6 +94,8 @@ class Service:
             sinks=[sink(self) for sink in sinks],
             discover=self._discover if wanted.needs_listing else None,
             user=user,
+            extensions=self._extensions.supervisor(self) if self._extensions else None,
+            actor_gave_up=self._extensions.gave_up,
             last=None if last is None else last(self),
             rng=rng,
         )
@@ -152,6 +158,10 @@ class Service:
             raise UsageError("the service follows no account: open it with credentials")
         return self._user
 
+    def actor_statuses(self) -> list[ActorStatus]:
+        """The users' actors, now."""
+        return self._extensions.statuses()
+
     @property
     def tokens(self) -> tuple[str, ...]:
         """Every token that the service follows."""
@@ -169,7 +179,13 @@ class Service:
     def summary(self) -> dict[str, object]:
         """What `--summary` writes."""
         summary = self.statistics.summary(dict(self.states()))
-        return summary if self._user is None else {**summary, "account": self._user.summary()}
+        if self._user is not None:
+            summary["account"] = self._user.summary()
+        if self._extensions:
+            summary["actors"] = {
+                status.name: asdict(status, filter=_is_told) for status in self.actor_statuses()
+            }
+        return summary
 
     def feed_statuses(self) -> list[FeedStatus]:
         """All feeds, now."""
@@ -252,6 +268,7 @@ async def open_service(
     top: int | None = None,
     credentials: Credentials | None = None,
     user_markets: Sequence[str] = (),
+    actors: Sequence[object] = (),
     settings: Settings | None = None,
     network: Network | None = None,
 ) -> AsyncGenerator[Service, None]:
@@ -259,6 +276,9 @@ async def open_service(
 
     With `credentials` the account is followed, too, in `user_markets` (condition ids) or, without
     any, in all; then nothing else need be named.
+
+    `actors` are classes with `handle`, or async functions of a message, or what `actor_spec`
+    made of one with a name and options.
 
     The service runs while the `async with` block does, and is stopped in order at its end.
     Without `settings`, what the environment says (POLYACTORS_WS_URL …) and the defaults hold.
@@ -271,6 +291,7 @@ async def open_service(
     given = _given("credentials", credentials, Credentials)
     if given is None and user_markets:
         raise UsageError("user_markets are markets of an account: credentials are missing")
+    specs = [one if isinstance(one, ActorSpec) else actor_spec(one) for one in actors]
     wanted = make_wanted(tokens, markets, top, may_be_nothing=given is not None)
     env = Environment(
         _given("settings", settings, Settings) or make_settings(from_environment()),
@@ -278,7 +299,7 @@ async def open_service(
     )
     async with RestClient(env.settings, env.network) as rest:
         user = None if given is None else UserLine(given, env, user_markets)
-        service = Service(wanted, env=env, rest=rest, user=user)
+        service = Service(wanted, env=env, rest=rest, user=user, actors=specs)
         error: BaseException | None = None
         is_open = False
         try:
@@ -313,6 +334,10 @@ async def open_service(
 
 _FAILURES = (Exception, KeyboardInterrupt, SystemExit)
 T = TypeVar("T")
+
+
+def _is_told(field: "Attribute[object]", _: object) -> bool:
+    return field.name != "name"
 
 
 def _first(first: BaseException | None, second: BaseException | None) -> BaseException | None:

@@ -10,13 +10,13 @@ of the Gap still does not go on trusting a book, or an account, that has turned 
 
 from collections import deque
 from collections.abc import Callable
-from typing import Self
+from typing import Self, TypeVar
 
 import trio
 
 from polyactors.book.trust import StaleReason
 from polyactors.errors import UsageError
-from polyactors.events import AccountStateChanged, BookUpdated, Event, Gap, TrustChanged
+from polyactors.events import AccountStateChanged, BookUpdated, Event, Gap, RawFrame, TrustChanged
 
 QUEUE_EVENTS_MAX = 65_536
 """Events that a subscription holds for a reader who is behind."""
@@ -66,6 +66,9 @@ class Subscription:
             events = [event for event in events if isinstance(event, self._kinds)]
             if not events:
                 return
+        self._add(events)
+
+    def _add(self, events: list[Event]) -> None:
         self._events.extend(events)
         if len(self._events) > self._limit:
             self._shrink()
@@ -172,18 +175,41 @@ def _is_marker(event: Event) -> bool:
     return isinstance(event, Gap) and event.reason is StaleReason.OVERFLOW and event.feed is None
 
 
+S = TypeVar("S", bound=Subscription)
+
+
 class EventHub:
     """Where actors publish and users subscribe."""
 
     def __init__(self, clock_ns: Callable[[], int]) -> None:
         self._clock_ns = clock_ns
         self._subscriptions: list[Subscription] = []
+        self._frame_readers: list[Callable[[list[RawFrame]], None]] = []
         self._ended = False
 
     def publish(self, events: list[Event]) -> None:
         """Hand events to every subscription, in order. Never waits, never raises."""
         for subscription in self._subscriptions:
             subscription.push(events)
+
+    @property
+    def wants_frames(self) -> bool:
+        """Whether somebody takes raw frames."""
+        return bool(self._frame_readers)
+
+    def publish_frames(self, frames: list[RawFrame]) -> None:
+        """Hand raw frames to those who take them. Never waits, never raises."""
+        for take in self._frame_readers:
+            take(frames)
+
+    def read_frames(self, take: Callable[[list[RawFrame]], None]) -> None:
+        """Let `take`, which must neither wait nor raise, have the raw frames from now on."""
+        self._frame_readers.append(take)
+
+    def ignore_frames(self, take: Callable[[list[RawFrame]], None]) -> None:
+        """No longer. Idempotent."""
+        if take in self._frame_readers:
+            self._frame_readers.remove(take)
 
     @property
     def is_crowded(self) -> bool:
@@ -197,7 +223,10 @@ class EventHub:
 
         Raises UsageError for a limit below QUEUE_EVENTS_MIN.
         """
-        subscription = Subscription(self._remove, self._clock_ns, _checked(limit), kinds)
+        return self.add(Subscription(self.remove, self._clock_ns, _checked(limit), kinds))
+
+    def add(self, subscription: S) -> S:
+        """From now on it gets what is published."""
         self._subscriptions.append(subscription)
         if self._ended:
             subscription.end()
@@ -209,6 +238,7 @@ class EventHub:
         for subscription in self._subscriptions:
             subscription.end()
 
-    def _remove(self, subscription: Subscription) -> None:
+    def remove(self, subscription: Subscription) -> None:
+        """No longer. Idempotent."""
         if subscription in self._subscriptions:
             self._subscriptions.remove(subscription)

@@ -14,6 +14,7 @@ root                      ONE_FOR_ONE
 │ ├ relay                 the clock of what merges redundant feeds
 │ ├ rotation              replaces feeds without a break
 │ └ discovery             only when Gamma must still be asked
+├ extensions              dynamic, gives up: users' own actors
 ├ user                    only with credentials: the user channel (user/tree.py)
 └ …                       the caller's last child (the terminal): first to stop
 """
@@ -80,12 +81,15 @@ class Tree:
         sinks: Sequence[ChildSpec[object]],
         discover: Callable[[Context[object]], Awaitable[None]] | None,
         user: UserLine | None,
+        extensions: Supervisor | None,
+        actor_gave_up: Callable[[str], None],
         last: ChildSpec[object] | None,
         rng: Random | None,
     ) -> None:
         """`relay` has the service's feeds: what is added starts with `grow`, what is removed
-        stops with `shrink`."""
+        stops with `shrink`. `actor_gave_up` hears the path of any actor that stays down."""
         self._env = env
+        self._actor_gave_up = actor_gave_up
         self._rest = rest
         self._relay = relay
         self._feeds = relay.feeds
@@ -112,6 +116,8 @@ class Tree:
         if user is not None:
             lists = AccountLists(rest, user.credentials, env.clock_ns, user.note_rows)
             children.append(user_spec(user, lists))
+        if extensions is not None:
+            children.append(extensions)
         if last is not None:
             children.append(last)
         self.root = _Root(env, children, rng, bus)
@@ -161,7 +167,11 @@ class Tree:
                 id="observer",
                 factory=lambda: (
                     lambda ctx: run_observer(
-                        ctx, self._runtime_events, self._env, self._feed_gave_up
+                        ctx,
+                        self._runtime_events,
+                        self._env,
+                        self._feed_gave_up,
+                        self._actor_gave_up,
                     )
                 ),
                 shutdown=AT_ONCE,
