@@ -95,6 +95,10 @@ class Subscription:
             if self._ended:
                 raise trio.EndOfChannel
             await self._news()
+        return self.take_all()
+
+    def take_all(self) -> list[Event]:
+        """All that has come since the last call, perhaps nothing; never waits."""
         batch = list(self._events)
         self._events.clear()
         return batch

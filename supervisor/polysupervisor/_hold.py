@@ -307,13 +307,20 @@ class _Look:
         raise _Interrupt(perf_counter() - asked[1])
 
 
+DEBUGGERS = frozenset({"bdb", "pdb", "pydevd"})
+"""Who stands still in one of these does so on purpose."""
+
+
 def _is_spared(frame: FrameType | None, limit: HoldLimit) -> bool:
     """Whether it is not the child's own code, with what else that calls, that runs."""
     outermost = trio.lowlevel.current_task().coro.cr_frame
     shared: list[bool] = []
     while frame is not None:
         name = str(frame.f_globals.get("__name__", ""))
-        shared.append(name.partition(".")[0] == _PACKAGE or limit.spares(name))
+        package = name.partition(".")[0]
+        if package in DEBUGGERS:
+            return True
+        shared.append(package == _PACKAGE or limit.spares(name))
         if frame is outermost:
             break
         frame = frame.f_back

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 import trio
 from attrs import Factory, define
 

@@ -71,12 +71,6 @@ class Mailbox(Subscription):
             await self._news()
         return None if self.has_overflowed else self._events.popleft()
 
-    def take_all(self) -> list[object]:
-        """What else waits, at once."""
-        batch: list[object] = list(self._events)
-        self._events.clear()
-        return batch
-
     def reopen(self) -> None:
         """An incarnation begins: what came meanwhile waits for it."""
         self._ended = False
