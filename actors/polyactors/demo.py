@@ -15,6 +15,7 @@ from polyactors.config import Settings
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
 from polyactors.events import FaultInjected, FaultRecovered, FeedDown, TrustChanged
+from polyactors.extensions.spec import ActorSpec
 from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.stops import deliver_soon
@@ -63,6 +64,7 @@ async def run_demo(
     faults: bool,
     seconds: float | None,
     settings: Settings,
+    actors: Sequence[ActorSpec] = (),
     sinks: Sequence[Sink] = (),
     last: Sink | None = None,
     on_service: Callable[[Service], None] = lambda service: None,
@@ -84,6 +86,7 @@ async def run_demo(
                 Wanted(tokens=tuple(venue.tokens)),
                 env=env,
                 rest=rest,
+                actors=actors,
                 sinks=[*sinks, tracker.sink],
                 last=last,
             )

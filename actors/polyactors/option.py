@@ -31,6 +31,8 @@ class Option:
     is_repeatable: bool = field(default=False, kw_only=True)
     key: str = field(default=Factory(lambda self: self.name, takes_self=True), kw_only=True)
     """Its name in the file."""
+    is_in_file: bool = field(default=True, kw_only=True)
+    """Whether the file may have it."""
     above: float | None = field(default=None, kw_only=True)
     """Exclusive lower bound."""
     minimum: float | None = field(default=None, kw_only=True)

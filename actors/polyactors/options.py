@@ -83,6 +83,19 @@ ACCOUNT = (
         is_repeatable=True,
     ),
 )
+ACTORS = (
+    Option(
+        "actor",
+        str,
+        "run this actor beside the books: module:Class, or the name of an installed one; "
+        "repeatable",
+        metavar="MODULE:CLASS|NAME",
+        is_repeatable=True,
+        is_in_file=False,
+    ),
+)
+TABLES_KEY = "actors"
+"""The tables of the file that set up actors, one for each; what is in them they check."""
 OUTPUT = (
     Option(
         "events", str, "write every event as a line of JSON; - is standard output", metavar="PATH"
@@ -110,7 +123,7 @@ LOGGING = (
 )
 REPLAY_LOGGING = (evolve(LOGGING[0], default="error"),)
 """A replay names its bad lines itself."""
-CONFIG = (Option("config", str, "read options from a TOML file", metavar="FILE"),)
+CONFIG = (Option("config", str, "read options from a TOML file", metavar="FILE", is_in_file=False),)
 EXCHANGE = (
     Option("seed", int, "same seed, same markets and orders", metavar="N", default=1),
     Option("markets", int, "markets listed", metavar="N", default=4, minimum=1, maximum=2000),
@@ -176,7 +189,8 @@ def collect(
             found[option.name] = read(value, option.flag)
     path = found.get("config")
     in_file = {} if path is None else _read_config(path, options)
-    return {option.name: option.default for option in options} | in_file | found
+    defaults = {option.name: option.default for option in options}
+    return defaults | {TABLES_KEY: {}} | in_file | found
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
@@ -186,9 +200,15 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
 
 
 def _read_config(path: str, options: Sequence[Option]) -> dict[str, Any]:
-    by_key = {option.key: option for option in options if option.name != "config"}
+    by_key = {option.key: option for option in options if option.is_in_file}
+    takes_actors = any(option in ACTORS for option in options)
     found: dict[str, Any] = {}
     for key, value in read_file(path).items():
+        if key == TABLES_KEY and takes_actors:
+            if not isinstance(value, dict):
+                raise UsageError(f"{key} in {path} must be tables: write [actors.NAME]")
+            found[key] = value
+            continue
         option = by_key.get(key)
         if option is None:
             raise UsageError(f"{path}: unknown key {key!r}{_suggestion(key, by_key)}")

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,8 @@ from polyactors.config import Settings
 from polyactors.discovery import Wanted, check_token, parse_market
 from polyactors.environment import Environment
 from polyactors.errors import UsageError
+from polyactors.extensions.loading import load_actors
+from polyactors.extensions.spec import ActorSpec
 from polyactors.logs import logging_to
 from polyactors.options import TOP_DEFAULT, settings_of
 from polyactors.preflight import preflight
@@ -113,6 +115,7 @@ def run_command(values: Mapping[str, Any]) -> int:
     if values["credentials"] and not values["user"]:
         raise UsageError("--credentials is for your own account: give --user, too")
     user = UserLine(credentials_of(values), env) if values["user"] else None
+    actors = actors_of(values)
     with _prepared(values, "polyactors run") as (outputs, display):
         return trio.run(
             partial(
@@ -123,6 +126,7 @@ def run_command(values: Mapping[str, Any]) -> int:
                 display=display,
                 seconds=values["seconds"],
                 user=user,
+                actors=actors,
             )
         )
 
@@ -153,6 +157,11 @@ def credentials_of(values: Mapping[str, Any]) -> Credentials:
     return from_environment(os.environ) if path is None else from_file(Path(path))
 
 
+def actors_of(values: Mapping[str, Any]) -> list[ActorSpec]:
+    """The actors of the command line and of the file's tables. Raises UsageError."""
+    return load_actors(values["actor"] or (), values["actors"], values["config"] or "")
+
+
 def wanted_of(values: Mapping[str, Any]) -> Wanted:
     """What to follow. Raises UsageError for what cannot be a token or a market."""
     wanted = Wanted(
@@ -171,6 +180,7 @@ async def run_service(
     display: Display,
     seconds: float | None,
     user: UserLine | None = None,
+    actors: Sequence[ActorSpec] = (),
 ) -> int:
     """Run the service until a signal or for `seconds`; returns the exit code of the process.
 
@@ -192,6 +202,7 @@ async def run_service(
             env=env,
             rest=rest,
             user=user,
+            actors=actors,
             sinks=outputs.sinks,
             last=display.child,
         )
@@ -259,6 +270,7 @@ def demo_command(values: Mapping[str, Any]) -> int:
 
     seed, markets = values["seed"], values["markets"]
     services: list[Service] = []
+    actors = actors_of(values)
     with _prepared(values, "polyactors demo") as (outputs, display):
         listings = [make_listing(seed, index) for index in range(markets)]
         display.names = {
@@ -275,6 +287,7 @@ def demo_command(values: Mapping[str, Any]) -> int:
                 faults=values["faults"],
                 seconds=values["seconds"],
                 settings=Settings(),
+                actors=actors,
                 sinks=outputs.sinks,
                 last=display.child,
                 on_service=services.append,
@@ -335,6 +348,24 @@ async def serve(values: Mapping[str, Any]) -> None:
         raise UsageError(str(mistake))
 
 
+def actors_command(values: Mapping[str, Any]) -> int:
+    """`actors list`: what is installed."""
+    from polyactors.extensions.listing import listing_lines
+
+    for line in listing_lines():
+        say(printable(line))
+    return EXIT_CLEAN
+
+
+def new_actor_command(values: Mapping[str, Any]) -> int:
+    """`new-actor NAME`: a package to begin with."""
+    from polyactors.extensions.skeleton import next_steps, write_skeleton
+
+    for line in next_steps(write_skeleton(values["name"], Path.cwd())):
+        say(line)
+    return EXIT_CLEAN
+
+
 def replay_command(values: Mapping[str, Any]) -> int:
     """`replay`: recorded frames through the same actors."""
     from polyactors import replay
@@ -348,4 +379,6 @@ COMMANDS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
     "demo": demo_command,
     "venue": venue_command,
     "replay": replay_command,
+    "actors": actors_command,
+    "new-actor": new_actor_command,
 }

@@ -24,10 +24,33 @@ tokens and markets for --token and --market, which are lists:
   top = 5
   data_deadline_seconds = 20
   events = "events.jsonl"
+A table [actors.NAME] sets up an actor: its options and its policy; with
+actor = "module:Class" one of your own.
 """
 EXIT_CODES = """\
 Exit codes: 0 clean, 2 usage, configuration or a full standard output, 3 a replay found a
 desync, 70 gave up, 74 the file of --events is incomplete, 130 second signal or interrupted."""
+
+
+@frozen
+class Operand:
+    """What a sub-command takes besides options."""
+
+    name: str
+    """Of the value."""
+    metavar: str
+    help: str
+    nargs: str | None = None
+    """As argparse has it; None: exactly one."""
+    default: str | None = None
+    choices: tuple[str, ...] | None = None
+
+    @property
+    def shown(self) -> str:
+        """In the usage."""
+        return {"+": f"{self.metavar} …", "?": f"[{self.metavar}]"}.get(
+            self.nargs or "", self.metavar
+        )
 
 
 @frozen
@@ -39,7 +62,7 @@ class Command:
     example: str
     groups: tuple[tuple[str, tuple[Option, ...]], ...]
     epilog: str = PRECEDENCE
-    takes_files: bool = False
+    operand: Operand | None = None
 
     @property
     def options(self) -> tuple[Option, ...]:
@@ -56,6 +79,7 @@ COMMANDS = {
             "polyactors run --market will-it-rain --events events.jsonl",
             (
                 ("what to follow", options.FOLLOW + options.USER),
+                ("your own actors", options.ACTORS),
                 ("output", options.OUTPUT + options.LOGGING),
                 ("settings", options.CONFIG + options.SETTINGS),
             ),
@@ -77,6 +101,7 @@ COMMANDS = {
             "polyactors demo --seconds 30 --seed 1",
             (
                 ("the exchange", options.EXCHANGE + options.DEMO_FAULTS),
+                ("your own actors", options.ACTORS + options.CONFIG),
                 ("output", options.OUTPUT + options.LOGGING),
             ),
         ),
@@ -95,7 +120,23 @@ COMMANDS = {
             "recorded frames, one a line, through the same actors",
             "polyactors replay recorded.jsonl.gz --json",
             (("output", options.REPORT + options.REPLAY_LOGGING),),
-            takes_files=True,
+            operand=Operand("files", "FILE", "one WebSocket frame a line; .gz, .zst too", "+"),
+        ),
+        Command(
+            "actors",
+            "the actors that are installed: what each takes, its options",
+            "polyactors actors list",
+            (),
+            "What a package installs under the entry-point group polyactors.actors is here.",
+            operand=Operand("what", "list", "the only thing to ask", "?", "list", ("list",)),
+        ),
+        Command(
+            "new-actor",
+            "write the package of a new actor, with a passing test",
+            "polyactors new-actor my-watch",
+            (),
+            "NAME becomes a directory here, and the actor's name: lower-case letters, digits, -.",
+            operand=Operand("name", "NAME", "what the actor is called"),
         ),
     )
 }
@@ -124,22 +165,34 @@ def make_parser(command: Command) -> argparse.ArgumentParser:
     """The parser of one sub-command; values stay text, what is not given is absent."""
     parser = _Parser(
         prog=f"polyactors {command.name}",
-        usage=f"polyactors {command.name} [OPTION …]" + " FILE …" * command.takes_files,
+        usage=_usage(command),
         description=f"{command.help}.\n\nExample: {command.example}",
         epilog=command.epilog,
         formatter_class=_Help,
         argument_default=argparse.SUPPRESS,
         allow_abbrev=False,
     )
-    if command.takes_files:
+    operand = command.operand
+    if operand is not None:
         parser.add_argument(
-            "files", metavar="FILE", nargs="+", help="one WebSocket frame a line; .gz, .zst too"
+            operand.name,
+            metavar=operand.metavar,
+            nargs=operand.nargs,
+            help=operand.help,
+            choices=operand.choices,
+            default=operand.default,
         )
     for title, group in command.groups:
         arguments = parser.add_argument_group(title)
         for option in group:
             _add(arguments.add_argument, option)
     return parser
+
+
+def _usage(command: Command) -> str:
+    options = [" [OPTION …]"] if command.groups else []
+    operand = [f" {command.operand.shown}"] if command.operand is not None else []
+    return "".join([f"polyactors {command.name}", *options, *operand])
 
 
 def _add(add_argument: Callable[..., object], option: Option) -> None:
@@ -165,7 +218,7 @@ def _add(add_argument: Callable[..., object], option: Option) -> None:
 
 def make_main_parser() -> argparse.ArgumentParser:
     """The parser that stands before the sub-commands: it only explains."""
-    lines = [f"  {command.name:8}{command.help}" for command in COMMANDS.values()]
+    lines = [f"  {command.name:11}{command.help}" for command in COMMANDS.values()]
     lines += ["", "examples:"]
     lines += [f"  {command.example}" for command in COMMANDS.values()]
     parser = _Parser(
@@ -192,6 +245,6 @@ def parse(argv: Sequence[str]) -> tuple[str, dict[str, Any]]:
         raise UsageError(f"there is no command {first!r}; the commands are {known}")
     command = COMMANDS[first if first in COMMANDS else "run"]
     given = vars(make_parser(command).parse_args(argv))
-    files = given.pop("files", None)
-    values = collect(command.options, given)
-    return command.name, values if files is None else values | {"files": files}
+    operand = {} if command.operand is None else {command.operand.name: None}
+    operand = {name: given.pop(name) for name in operand}
+    return command.name, collect(command.options, given) | operand

@@ -9,6 +9,8 @@ What it costs others is bounded, whatever it does:
 """
 
 from collections.abc import Awaitable, Iterable
+from pathlib import PurePath
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
@@ -25,6 +27,7 @@ from polysupervisor import (
     ChildState,
     Context,
     DynamicSupervisor,
+    ExitReason,
     HoldLimit,
     Intensity,
     Restart,
@@ -154,6 +157,8 @@ class Extension:
     async def _run(self, ctx: Context[object], service: "Service") -> None:
         try:
             await self._live(ctx, service)
+        except BaseExceptionGroup as group:
+            raise _sole(group) from None
         finally:
             if self.spec.policy.restart == "temporary":
                 self.gave_up()
@@ -177,7 +182,7 @@ class Extension:
             self._held += before.hold.total
             self._longest_held = max(self._longest_held, before.hold.longest)
         if ctx.last_exit is not None:
-            self._last_failure = str(ctx.last_exit)
+            self._last_failure = _told(ctx.last_exit)
             self._poisoned = self._poisoned + 1 if self._handled == self._handled_before else 0
         self._handled_before = self._handled
         self._ctx = ctx
@@ -300,6 +305,38 @@ class Extensions:
         if self._supervisor is not None:
             states = {child.id: child.state for child in self._supervisor.children()}
         return [one.status(states.get(name, ChildState.STOPPED)) for name, one in self._all.items()]
+
+
+def _sole(group: "BaseExceptionGroup[BaseException]") -> BaseException:
+    """The failure in a group of one, beginning where foreign code does; else the group."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
+        if len(members) > 1:
+            return group
+        (error,) = members
+    trace = error.__traceback__
+    while trace is not None and _is_machinery(trace):
+        trace = trace.tb_next
+    return error if trace is None else error.with_traceback(trace)
+
+
+def _is_machinery(trace: TracebackType) -> bool:
+    name = str(trace.tb_frame.f_globals.get("__name__", ""))
+    return _is_ours(name) or name.partition(".")[0] in ("trio", "contextlib")
+
+
+def _told(reason: ExitReason) -> str:
+    """How it failed, and in which line."""
+    if reason.trace is None or not reason.trace.frames:
+        return str(reason)
+    file, line, _ = reason.trace.frames[-1]
+    place = f"{PurePath(file).name}:{line}"
+    return str(reason) if _is_ours_file(file) else f"{reason} at {place}"
+
+
+def _is_ours_file(file: str) -> bool:
+    return "polysupervisor" in file or "polyactors/extensions" in file
 
 
 def _is_ours(module: str) -> bool:

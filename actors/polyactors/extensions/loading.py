@@ -72,9 +72,9 @@ def resolve(target: str) -> object:
     entries = installed()
     if target not in entries:
         near = get_close_matches(target, entries, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else "`polyactors actors list` shows them"
+        hint = f"did you mean {near[0]!r}" if near else "`polyactors actors list` shows them"
         raise UsageError(
-            f"no actor {target!r} is installed; {hint} For one of your own write module:Class"
+            f"no actor {target!r} is installed: {hint}, or write module:Class for your own"
         )
     entry = entries[target]
     return _attribute(_module(entry.module, target), entry.attr, target)

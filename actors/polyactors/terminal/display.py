@@ -106,12 +106,19 @@ class Display:
 
 def drawing_of(watch: Watch | AccountWatch) -> "Callable[[int, int], RenderableType]":
     """How it is drawn, on so many columns and lines."""
-    from polyactors.terminal.draw import draw, rows_max
+    from polyactors.terminal.actors import panel_lines
+    from polyactors.terminal.draw import draw, panel_lines_max, rows_max
     from polyactors.terminal.draw_account import draw_account
 
     if isinstance(watch, AccountWatch):
         return lambda width, height: draw_account(watch.screen(height), width, height)
-    return lambda width, height: draw(watch.screen(rows_max(height)), width, height)
+
+    def picture(width: int, height: int) -> "RenderableType":
+        actors = watch.service.actor_statuses()
+        panel = len(panel_lines(actors, panel_lines_max(height)))
+        return draw(watch.screen(rows_max(height, panel)), width, height)
+
+    return picture
 
 
 def status_of(watch: Watch | AccountWatch) -> Callable[[], str]:

@@ -16,6 +16,7 @@ from rich.style import Style
 
 from polyactors.book.orderbook import Level
 from polyactors.book.trust import TrustState
+from polyactors.terminal.actors import panel_lines
 from polyactors.terminal.lines import clock
 from polyactors.terminal.news import News, Tone
 from polyactors.terminal.screen import Row, Screen, Verified, account_text, feeds_text
@@ -86,8 +87,15 @@ class _Column:
     is_left: bool = False
 
 
-def rows_max(height: int) -> int:
-    """How many tokens fit on a terminal of so many lines, the line that counts the rest aside."""
+def panel_lines_max(height: int) -> int:
+    """How many lines of a terminal may be the panels of actors."""
+    return height // 4
+
+
+def rows_max(height: int, panel: int = 0) -> int:
+    """How many tokens fit on a terminal of so many lines, the line that counts the rest aside,
+    below a panel of so many lines."""
+    height -= panel + (1 if panel else 0)
     news = min(max((height - 8) // 3, NEWS_LINES_MIN), NEWS_LINES_MAX)
     return max(height - HEADER_LINES - TABLE_HEADER_LINES - FOOT_LINES - news - 1, 0)
 
@@ -95,6 +103,9 @@ def rows_max(height: int) -> int:
 def draw(screen: Screen, width: int, height: int) -> Picture:
     """`height` lines, the last of them the hint; nothing is wider than `width` cells."""
     lines: list[list[Part]] = [_header(screen), _feeds(screen), _verified(screen.verified)]
+    panel = panel_lines(screen.actors, panel_lines_max(height))
+    if panel:
+        lines += [[], *panel]
     if screen.rows:
         lines += [[], *_table(screen.rows, width)]
     if screen.hidden:

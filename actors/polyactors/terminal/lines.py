@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 import trio
 
+from polyactors.terminal.actors import actors_text
 from polyactors.terminal.news import News
 from polyactors.terminal.output import Output
 from polyactors.terminal.screen import Screen, account_text, feeds_text, states_text
@@ -25,7 +26,8 @@ def status_line(screen: Screen, time_ns: int) -> str:
     """How things stand, in one line."""
     account = "" if screen.account is None else f"account {account_text(screen.account)}; "
     return (
-        f"{clock(time_ns)} status: {account}feeds {feeds_text(screen)}; "
+        f"{clock(time_ns)} status: {account}{actors_text(screen.actors)}"
+        f"feeds {feeds_text(screen)}; "
         f"books {states_text(screen.states)}; {screen.messages_per_second:,.1f} messages/s; "
         f"{count(screen.restarts, 'restart')}; "
         f"{screen.verified.text}\n"

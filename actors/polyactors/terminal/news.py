@@ -14,6 +14,8 @@ from polyactors.book.trust import StaleReason, TrustState
 from polyactors.errors import SessionFailed
 from polyactors.events import (
     AccountStateChanged,
+    ActorEvent,
+    ActorGaveUp,
     ActorRestarted,
     Event,
     FaultInjected,
@@ -31,6 +33,8 @@ from polyactors.user.state import AccountState
 
 WITH_ITS_GROUP = "restarted with its group"
 """The reason of an actor that fell because a sibling did."""
+EXTENSIONS = "root/extensions/"
+"""Where users' actors are."""
 TEXT_CHARS_MAX = 160
 _RAISED = re.compile(r"\w+ \((?:\w+\.)*(?P<error>\w+(?:: .*)?)\)", re.DOTALL)
 """How an ExitReason with an exception reads: kind, then the qualified name and the text."""
@@ -70,6 +74,14 @@ class _Restart:
     supervisor: str
 
 
+@frozen
+class _Said:
+    """What an actor of a user's said in the same words."""
+
+    actor: str
+    name: str
+
+
 def token_name(token: str, names: Mapping[str, str]) -> str:
     """What a token is called: its market's question and outcome where they are known."""
     return names.get(token) or short_token(token)
@@ -83,8 +95,10 @@ def condense(events: Iterable[Event], names: Mapping[str, str]) -> list[News]:
         match event:
             case TrustChanged():
                 key = _Trust(event.state, event.reason)
-            case ActorRestarted():
+            case ActorRestarted() if not event.path.startswith(EXTENSIONS):
                 key = _Restart(event.path.rpartition("/")[0])
+            case ActorEvent():
+                key = _Said(event.actor, event.name)
             case OrderChanged(reconciled=True) | TradeChanged(reconciled=True):
                 key = "recovered"
             case _:
@@ -106,6 +120,11 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
             )
         case ActorRestarted():
             return _tell_restarts([one for one in group if isinstance(one, ActorRestarted)])
+        case ActorGaveUp():
+            name = event.path.rpartition("/")[2]
+            return _cut(f"{name} gave up: {_plain_reason(event.reason)}"), Tone.BAD
+        case ActorEvent():
+            return _tell_said([one for one in group if isinstance(one, ActorEvent)], names)
         case FeedUp():
             return f"{event.feed} up (epoch {event.epoch})", Tone.GOOD
         case FeedDown(reason="stopping"):
@@ -188,6 +207,9 @@ def _tell_trust(
 
 
 def _tell_restarts(group: list[ActorRestarted]) -> tuple[str, Tone]:
+    if group[0].path.startswith(EXTENSIONS):
+        name = group[0].path.removeprefix(EXTENSIONS)
+        return _cut(f"{name} restarted: {_plain_reason(group[0].reason)}"), Tone.BAD
     own = next((event for event in group if event.reason != WITH_ITS_GROUP), group[0])
     supervisor = group[0].path.rpartition("/")[0].rpartition("/")[2] or "the service"
     children = ", ".join(dict.fromkeys(event.path.rpartition("/")[2] for event in group))
@@ -195,6 +217,20 @@ def _tell_restarts(group: list[ActorRestarted]) -> tuple[str, Tone]:
     if not _is_session_end(own):  # which its feed has told
         text += f": {_plain_reason(own.reason)}"
     return _cut(text), Tone.PLAIN
+
+
+def _tell_said(group: list[ActorEvent], names: Mapping[str, str]) -> tuple[str, Tone]:
+    last = group[-1]
+    times = f" ×{len(group)}" if len(group) > 1 else ""  # noqa: RUF001 - a times sign
+    data = " ".join(f"{key}={_shown(value, names)}" for key, value in last.data.items())
+    return _cut(f"{last.actor}: {last.name}{times} {data}".rstrip()), Tone.PLAIN
+
+
+def _shown(value: object, names: Mapping[str, str]) -> str:
+    """A value of an actor's; ids of tokens by their names, as a person knows them."""
+    if isinstance(value, str):
+        return token_name(value, names) if value.isdecimal() and len(value) > 30 else value
+    return str(value)
 
 
 def _is_session_end(restart: ActorRestarted) -> bool:

@@ -11,6 +11,7 @@ from polyactors.book.orderbook import Level
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import BookUpdated, Event
+from polyactors.extensions.extension import ActorStatus
 from polyactors.service import FeedStatus, Service
 from polyactors.statistics import Statistics
 from polyactors.stream import Subscription
@@ -110,6 +111,8 @@ class Screen:
     rows: tuple[Row, ...]
     news: tuple[News, ...]
     """Oldest first."""
+    actors: tuple[ActorStatus, ...] = ()
+    """Those of the user."""
     account: AccountTrust | None = None
     """None when no account is followed."""
 
@@ -194,6 +197,7 @@ class Watch:
             messages_per_second=self._rate(now, messages(statistics)),
             verified=Verified.of(statistics),
             account=self.service.account.believed() if self.service.follows_account else None,
+            actors=tuple(self.service.actor_statuses()),
             rows=tuple(self._row(token) for token in self._pick(now, rows_max)),
             news=tuple(self.news),
         )

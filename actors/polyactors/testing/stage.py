@@ -106,14 +106,18 @@ class Stage:
         bid_units, ask_units = _units(bid), _units(ask)
         if not 0 < bid_units < ask_units < PRICE_ONE:
             raise ValueError(f"a bid below an ask between 0 and 1, not {bid} and {ask}")
+        sides = ((Side.BID, bid_units), (Side.ASK, ask_units))
+        state = self._state(token)
+        for side, price in sides:  # first what rests: then the best price goes straight there
+            crosses = price >= state.best_ask if side is Side.BID else price <= state.best_bid
+            if not crosses:
+                self._add_missing(token, side, price, _units(size))
         self._clear(token, bid_units, ask_units)
-        for side, price in ((Side.BID, bid_units), (Side.ASK, ask_units)):
-            there = self._size_at(token, side, price)
-            missing = _units(size) - there
-            if missing > 0:
-                self._order(token, side, price, missing)
-            elif missing < 0:  # take what is too much, at exactly this price
-                self._order(token, side.opposite, price, -missing)
+        for side, price in sides:
+            self._add_missing(token, side, price, _units(size))
+            surplus = self._size_at(token, side, price) - _units(size)
+            if surplus > 0:
+                self._order(token, side.opposite, price, surplus)
 
     def trade(self, token: str, side: Literal["BUY", "SELL"], size: Number) -> None:
         """Let somebody take `size` shares at the best price; `side` is what the taker does.
@@ -154,6 +158,11 @@ class Stage:
     def _size_at(self, token: str, side: Side, price: int) -> int:
         state = self._state(token)
         return dict(state.bids if side is Side.BID else state.asks).get(price, 0)
+
+    def _add_missing(self, token: str, side: Side, price: int, size: int) -> None:
+        missing = size - self._size_at(token, side, price)
+        if missing > 0:
+            self._order(token, side, price, missing)
 
     def _clear(self, token: str, bid: int, ask: int) -> None:
         """Trade away what is better than the two prices."""
