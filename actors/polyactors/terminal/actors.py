@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 
 from polyactors.extensions.extension import ActorStatus
+from polyactors.terminal.news import plain_reason
 from polyactors.terminal.text import count, printable
 
 BAD_STATES = frozenset({"restarting", "gave_up", "stopped"})
@@ -38,7 +39,7 @@ def _head(status: ActorStatus) -> list[Part]:
     if status.lost:
         parts.append((f"  {status.lost:,} lost", "red"))
     if status.state in BAD_STATES and status.last_failure:
-        parts.append((f"  {printable(status.last_failure)}", "red"))
+        parts.append((f"  {printable(plain_reason(status.last_failure))}", "red"))
     parts += [(f"  {name} {value:,.10g}", "") for name, value in sorted(status.metrics.items())]
     return parts
 

@@ -36,7 +36,7 @@ WITH_ITS_GROUP = "restarted with its group"
 EXTENSIONS = "root/extensions/"
 """Where users' actors are."""
 TEXT_CHARS_MAX = 160
-_RAISED = re.compile(r"\w+ \((?:\w+\.)*(?P<error>\w+(?:: .*)?)\)", re.DOTALL)
+_RAISED = re.compile(r"\w+ \((?:\w+\.)*(?P<error>\w+(?:: .*)?)\)(?P<place> at [^)]*)?", re.DOTALL)
 """How an ExitReason with an exception reads: kind, then the qualified name and the text."""
 
 
@@ -122,7 +122,7 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
             return _tell_restarts([one for one in group if isinstance(one, ActorRestarted)])
         case ActorGaveUp():
             name = event.path.rpartition("/")[2]
-            return _cut(f"{name} gave up: {_plain_reason(event.reason)}"), Tone.BAD
+            return _cut(f"{name} gave up: {plain_reason(event.reason)}"), Tone.BAD
         case ActorEvent():
             return _tell_said([one for one in group if isinstance(one, ActorEvent)], names)
         case FeedUp():
@@ -209,13 +209,13 @@ def _tell_trust(
 def _tell_restarts(group: list[ActorRestarted]) -> tuple[str, Tone]:
     if group[0].path.startswith(EXTENSIONS):
         name = group[0].path.removeprefix(EXTENSIONS)
-        return _cut(f"{name} restarted: {_plain_reason(group[0].reason)}"), Tone.BAD
+        return _cut(f"{name} restarted: {plain_reason(group[0].reason)}"), Tone.BAD
     own = next((event for event in group if event.reason != WITH_ITS_GROUP), group[0])
     supervisor = group[0].path.rpartition("/")[0].rpartition("/")[2] or "the service"
     children = ", ".join(dict.fromkeys(event.path.rpartition("/")[2] for event in group))
     text = f"{supervisor} restarted {children}"
     if not _is_session_end(own):  # which its feed has told
-        text += f": {_plain_reason(own.reason)}"
+        text += f": {plain_reason(own.reason)}"
     return _cut(text), Tone.PLAIN
 
 
@@ -239,10 +239,10 @@ def _is_session_end(restart: ActorRestarted) -> bool:
     return SessionFailed.__name__ in restart.reason or (is_connection and not is_crash)
 
 
-def _plain_reason(reason: str) -> str:
+def plain_reason(reason: str) -> str:
     """`crash (polyactors.errors.RestFailed: no answer)` is `RestFailed: no answer`."""
     match = _RAISED.fullmatch(reason)
-    return reason if match is None else match["error"]
+    return reason if match is None else match["error"] + (match["place"] or "")
 
 
 def _cut(text: str) -> str:
