@@ -24,13 +24,17 @@ IMPURE = {
 }  # fmt: skip
 TOP = (
     "polyactors.cli",
+    "polyactors.commands",
     "polyactors.options",
+    "polyactors.outputs",
     "polyactors.preflight",
     "polyactors.run",
     "polyactors.logs",
     "polyactors.demo",
     "polyactors.replay",
+    "polyactors.testing.stage",
 )
+PUBLIC = ("polyactors", "polyactors.__main__", "polyactors.testing")
 TREE = ("polyactors.tree", "polyactors.feed_tree")
 SERVICE = ("polyactors.service", *TREE)
 ACTORS = ("connection", "heartbeat", "parser", "books", "shard", "snapshots", "audit", "observer")
@@ -137,7 +141,7 @@ def test_the_venue_knows_none_of_what_reads_it() -> None:
 def test_actors_know_neither_the_service_nor_the_command_line() -> None:
     above = (*TOP, *SERVICE, "polyactors.terminal", "polyactors.sinks")
     for name, path in MODULES.items():
-        if is_in(name, "polysupervisor") or name in ("polyactors", "polyactors.__main__"):
+        if is_in(name, "polysupervisor") or name in PUBLIC:
             continue
         if any(is_in(name, module) for module in above):
             continue

@@ -189,8 +189,14 @@ def collect(
             found[option.name] = read(value, option.flag)
     path = found.get("config")
     in_file = {} if path is None else _read_config(path, options)
-    defaults = {option.name: option.default for option in options}
-    return defaults | {TABLES_KEY: {}} | in_file | found
+    defaults: dict[str, Any] = {option.name: option.default for option in options}
+    if _takes_actors(options):
+        defaults[TABLES_KEY] = {}
+    return defaults | in_file | found
+
+
+def _takes_actors(options: Iterable[Option]) -> bool:
+    return any(option in ACTORS for option in options)
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
@@ -201,10 +207,9 @@ def settings_of(values: Mapping[str, Any]) -> Settings:
 
 def _read_config(path: str, options: Sequence[Option]) -> dict[str, Any]:
     by_key = {option.key: option for option in options if option.is_in_file}
-    takes_actors = any(option in ACTORS for option in options)
     found: dict[str, Any] = {}
     for key, value in read_file(path).items():
-        if key == TABLES_KEY and takes_actors:
+        if key == TABLES_KEY and _takes_actors(options):
             if not isinstance(value, dict):
                 raise UsageError(f"{key} in {path} must be tables: write [actors.NAME]")
             found[key] = value

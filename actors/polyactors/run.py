@@ -1,154 +1,38 @@
-"""What the commands do: values of options in, an exit code out.
+"""One run of the service: from what was asked for to an exit code.
 
 Everything opened here is closed here, also after a signal; a summary is written at every end
 that the service reached, whether it was clean or not.
 """
 
-import json
 import os
-import sys
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import trio
-from attrs import frozen
 
 from polyactors.account.credentials import Credentials, from_environment, from_file
 from polyactors.cli import EXIT_CLEAN, EXIT_EVENTS_MISSING
-from polyactors.config import Settings
 from polyactors.discovery import Wanted, check_token, parse_market
 from polyactors.environment import Environment
 from polyactors.errors import UsageError
 from polyactors.extensions.loading import load_actors
 from polyactors.extensions.spec import ActorSpec
-from polyactors.logs import logging_to
-from polyactors.options import TOP_DEFAULT, settings_of
+from polyactors.options import TOP_DEFAULT
+from polyactors.outputs import Outputs
 from polyactors.preflight import preflight
 from polyactors.rest import RestClient
 from polyactors.service import Service
-from polyactors.sinks import (
-    STANDARD_OUTPUT,
-    EventsFile,
-    events_sink,
-    open_events_file,
-    open_raw,
-    write_all,
-)
 from polyactors.stops import deliver_soon, until_signal
 from polyactors.terminal.display import Display
-from polyactors.terminal.lines import clock
-from polyactors.terminal.pipes import complain, say
+from polyactors.terminal.pipes import complain
 from polyactors.terminal.screen import Verified, messages, states_text
-from polyactors.terminal.text import count, duration, printable, short_token
-from polyactors.transport import Target
+from polyactors.terminal.text import count, duration, printable
 from polyactors.user.line import REFUSED, UserLine
-from polysupervisor import ChildSpec, run_app
-
-Sink = Callable[[Service], ChildSpec[object]]
-
-
-@frozen
-class Outputs:
-    """Where the events and the summary go."""
-
-    events: EventsFile | None = None
-    summary: BinaryIO | None = None
-    """Unbuffered."""
-
-    @property
-    def sinks(self) -> tuple[Sink, ...]:
-        """The children of the service that write."""
-        return () if self.events is None else (events_sink(self.events),)
-
-    def write_summary(self, summary: Mapping[str, object]) -> None:
-        """Write the summary, if one is wanted. Raises UsageError when it cannot be written."""
-        if self.summary is None:
-            return
-        missing = 0 if self.events is None else self.events.missing
-        text = json.dumps({**summary, "events_missing": missing})
-        try:
-            write_all(self.summary, text.encode() + b"\n")
-        except BrokenPipeError:
-            raise  # its reader has gone, which is no mistake
-        except OSError as error:
-            raise UsageError(
-                f"cannot write the summary: {error.strerror}; give --summary another file"
-            ) from None
-
-
-@contextmanager
-def open_outputs(values: Mapping[str, Any]) -> Generator[Outputs, None, None]:
-    """Open both files before anything else, so that a wrong path is said at once."""
-    events_path, summary_path = values["events"], values["summary"]
-    if events_path == summary_path and events_path not in (None, STANDARD_OUTPUT):
-        raise UsageError(f"--events and --summary both name {events_path}; give each its own file")
-    with ExitStack() as stack:
-        summary = events = None
-        if summary_path is not None:
-            summary = stack.enter_context(open_raw(summary_path, "the summary"))
-        if events_path is not None:
-            events = stack.enter_context(closing(open_events_file(events_path)))
-        yield Outputs(events, summary)
-
-
-@contextmanager
-def _prepared(
-    values: Mapping[str, Any], title: str
-) -> Generator[tuple[Outputs, Display], None, None]:
-    with logging_to(sys.stderr, values["log_level"]) as logs, open_outputs(values) as outputs:
-        stdout_is_data = STANDARD_OUTPUT in (values["events"], values["summary"])
-        yield (
-            outputs,
-            Display.choose(logs, title, plain=values["plain"], stdout_is_data=stdout_is_data),
-        )
-
-
-def run_command(values: Mapping[str, Any]) -> int:
-    """`run`: the service, until stopped."""
-    env = Environment(settings_of(values))
-    wanted = wanted_of(values)
-    Target.parse(env.settings.ws_url)  # a wrong URL is said before anything is asked
-    if values["credentials"] and not values["user"]:
-        raise UsageError("--credentials is for your own account: give --user, too")
-    user = UserLine(credentials_of(values), env) if values["user"] else None
-    actors = actors_of(values)
-    with _prepared(values, "polyactors run") as (outputs, display):
-        return trio.run(
-            partial(
-                run_service,
-                wanted,
-                env=env,
-                outputs=outputs,
-                display=display,
-                seconds=values["seconds"],
-                user=user,
-                actors=actors,
-            )
-        )
-
-
-def account_command(values: Mapping[str, Any]) -> int:
-    """`account`: one's own orders, trades and positions, until stopped."""
-    env = Environment(settings_of(values))
-    line = UserLine(credentials_of(values), env, values["market"] or ())
-    Target.parse(env.settings.ws_url)
-    with _prepared(values, "polyactors account") as (outputs, display):
-        display.is_account = True
-        return trio.run(
-            partial(
-                run_service,
-                Wanted(),
-                env=env,
-                outputs=outputs,
-                display=display,
-                seconds=values["seconds"],
-                user=line,
-            )
-        )
+from polysupervisor import run_app
 
 
 def credentials_of(values: Mapping[str, Any]) -> Credentials:
@@ -261,124 +145,3 @@ def _results(service: Service) -> Generator[str, None, None]:
     yield count(statistics.restarts.total(), "restart")
     if service.tokens:
         yield Verified.of(statistics).text
-
-
-def demo_command(values: Mapping[str, Any]) -> int:
-    """`demo`: the same against an exchange in this process."""
-    from polyactors.demo import run_demo
-    from polyactors.venue.listing import OUTCOMES, make_listing
-
-    seed, markets = values["seed"], values["markets"]
-    services: list[Service] = []
-    actors = actors_of(values)
-    with _prepared(values, "polyactors demo") as (outputs, display):
-        listings = [make_listing(seed, index) for index in range(markets)]
-        display.names = {
-            token: f"{outcome} · {listing.question}"
-            for listing in listings
-            for token, outcome in zip(listing.tokens, OUTCOMES, strict=True)
-        }
-        code = trio.run(
-            partial(
-                run_demo,
-                seed=seed,
-                markets=markets,
-                rate=values["rate"],
-                faults=values["faults"],
-                seconds=values["seconds"],
-                settings=Settings(),
-                actors=actors,
-                sinks=outputs.sinks,
-                last=display.child,
-                on_service=services.append,
-            )
-        )
-        for service in services:
-            code = finish(code, service, outputs, display)
-    return code
-
-
-def venue_command(values: Mapping[str, Any]) -> int:
-    """`venue`: that exchange alone, until a signal."""
-    with logging_to(sys.stderr, values["log_level"]):
-        trio.run(until_signal, partial(serve, values))
-    return EXIT_CLEAN
-
-
-async def serve(values: Mapping[str, Any]) -> None:
-    """Serve an exchange until cancelled; the first line on standard output is how to reach it.
-
-    Raises UsageError when a port cannot be had.
-    """
-    from polyactors.venue import FaultRecord, FaultSchedule, ListenFailed, Venue, serve_venue
-    from polyactors.venue.faults import ARMED_KINDS
-
-    def say_fault(record: FaultRecord) -> None:
-        target = f" on {short_token(record.token)}" if record.token else ""
-        if record.session is not None:
-            target += f" in session {record.session}"
-        waits = "within" if record.kind in ARMED_KINDS else "for"
-        lasts = f" {waits} {record.seconds:g} s" if record.seconds else ""
-        complain(f"{clock(time.time_ns())} fault {record.id}: {record.kind}{target}{lasts}")
-
-    venue = Venue(
-        seed=values["seed"],
-        markets=values["markets"],
-        rate=values["rate"],
-        schedule=FaultSchedule.steady(values["seed"]) if values["faults"] else None,
-        on_fault=say_fault,
-    )
-    serving = partial(
-        serve_venue,
-        venue,
-        host=values["host"],
-        port=values["port"],
-        rest_port=values["rest_port"],
-    )
-    mistake: ListenFailed | None = None
-    async with trio.open_nursery() as nursery:
-        try:
-            endpoints = await nursery.start(serving)
-        except ListenFailed as error:
-            mistake = error  # raised below: out of the nursery it would come in a group
-        else:
-            say(endpoints.as_options())
-            nursery.start_soon(venue.run)
-    if mistake is not None:
-        raise UsageError(str(mistake))
-
-
-def actors_command(values: Mapping[str, Any]) -> int:
-    """`actors list`: what is installed."""
-    from polyactors.extensions.listing import listing_lines
-
-    for line in listing_lines():
-        say(printable(line))
-    return EXIT_CLEAN
-
-
-def new_actor_command(values: Mapping[str, Any]) -> int:
-    """`new-actor NAME`: a package to begin with."""
-    from polyactors.extensions.skeleton import next_steps, write_skeleton
-
-    for line in next_steps(write_skeleton(values["name"], Path.cwd())):
-        say(line)
-    return EXIT_CLEAN
-
-
-def replay_command(values: Mapping[str, Any]) -> int:
-    """`replay`: recorded frames through the same actors."""
-    from polyactors import replay
-
-    return replay.replay_command(values)
-
-
-COMMANDS: Mapping[str, Callable[[Mapping[str, Any]], int]] = {
-    "run": run_command,
-    "account": account_command,
-    "demo": demo_command,
-    "venue": venue_command,
-    "replay": replay_command,
-    "actors": actors_command,
-    "new-actor": new_actor_command,
-}

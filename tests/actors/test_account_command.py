@@ -21,7 +21,8 @@ from polyactors.discovery import Wanted
 from polyactors.environment import Environment
 from polyactors.errors import UsageError
 from polyactors.logs import LogLines
-from polyactors.run import Outputs, run_service
+from polyactors.outputs import Outputs
+from polyactors.run import run_service
 from polyactors.sinks import EventsFile
 from polyactors.terminal.display import Display
 from polyactors.transport import Network

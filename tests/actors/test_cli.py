@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from polyactors import __version__, cli, replay, run
+from polyactors import __version__, cli, commands, replay, run
 from polyactors.cli import EXIT_EVENTS_MISSING, main
 from polyactors.cli.arguments import COMMANDS, make_parser, parse
 from polyactors.errors import UsageError
@@ -36,7 +36,7 @@ def stop_before_running(monkeypatch: pytest.MonkeyPatch, name: str) -> list[Mapp
         calls.append(values)
         return 0
 
-    monkeypatch.setattr(run, "COMMANDS", {**run.COMMANDS, name: command})
+    monkeypatch.setattr(commands, "COMMANDS", {**commands.COMMANDS, name: command})
     return calls
 
 
@@ -98,6 +98,9 @@ def test_the_values_of_every_option_reach_the_command(monkeypatch: pytest.Monkey
             "summary": None,
             "plain": True,
             "log_level": "warning",
+            "actor": None,
+            "actors": {},
+            "config": None,
         }
     ]
 
@@ -233,7 +236,7 @@ def test_what_ends_a_command_becomes_an_exit_code(
     def fail(values: Mapping[str, Any]) -> int:
         raise error
 
-    monkeypatch.setattr(run, "COMMANDS", {"demo": fail})
+    monkeypatch.setattr(commands, "COMMANDS", {"demo": fail})
     assert main(["demo"]) == code
     assert capsys.readouterr().err == complaint
 
@@ -242,7 +245,7 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(values: Mapping[str, Any]) -> int:
         raise ExceptionGroup("", [UsageError("a mistake"), RuntimeError("a bug")])
 
-    monkeypatch.setattr(run, "COMMANDS", {"demo": fail})
+    monkeypatch.setattr(commands, "COMMANDS", {"demo": fail})
     with pytest.raises(ExceptionGroup):
         main(["demo"])
 
@@ -476,7 +479,7 @@ def test_a_replay_names_so_many_bad_lines_and_counts_the_rest(
 
 
 def test_the_parser_and_the_commands_know_the_same_names() -> None:
-    assert set(COMMANDS) == set(run.COMMANDS)
+    assert set(COMMANDS) == set(commands.COMMANDS)
 
 
 def test_the_help_names_every_exit_code(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,15 +17,16 @@ import trio
 from attrs import define
 from trio.testing import MockClock
 
-from polyactors import run
+from polyactors import commands
 from polyactors.cli import EXIT_EVENTS_MISSING
 from polyactors.config import Settings
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
 from polyactors.errors import UsageError
 from polyactors.logs import LogLines
+from polyactors.outputs import Outputs, open_outputs
 from polyactors.rest import RestClient
-from polyactors.run import Outputs, finish, open_outputs, run_service
+from polyactors.run import finish, run_service
 from polyactors.service import Service
 from polyactors.sinks import EventsFile
 from polyactors.stops import holding
@@ -261,9 +262,10 @@ def test_standard_output_with_data_carries_nothing_else(
 
     monkeypatch.setattr(Display, "choose", choose)
     values = {"events": None, "summary": None, "plain": False, "log_level": "error"}
+    values |= {"actor": None, "actors": {}, "config": None}
     for extra in ({}, {name: "-"}):
         with pytest.raises(Chosen):
-            run.demo_command(values | extra | {"seed": 1, "markets": 1, "rate": 1.0})
+            commands.demo_command(values | extra | {"seed": 1, "markets": 1, "rate": 1.0})
     assert calls == [False, True]
 
 

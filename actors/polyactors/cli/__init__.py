@@ -37,9 +37,9 @@ def _run(argv: Sequence[str], *, for_good: bool) -> int:
     except SystemExit as request:  # --help and --version
         return request.code if isinstance(request.code, int) else EXIT_CLEAN
     with stops.holding(for_good=for_good):
-        from polyactors import run  # only now: it brings Trio and all the rest
+        from polyactors import commands  # only now: it brings Trio and all the rest
 
-        code = run.COMMANDS[name](values)
+        code = commands.COMMANDS[name](values)
         pipes.flush()
     return code
 
