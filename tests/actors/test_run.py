@@ -261,7 +261,7 @@ def test_standard_output_with_data_carries_nothing_else(
         raise Chosen
 
     monkeypatch.setattr(Display, "choose", choose)
-    values = {"events": None, "summary": None, "plain": False, "log_level": "error"}
+    values: dict[str, Any] = {"events": None, "summary": None, "plain": False, "log_level": "error"}
     values |= {"actor": None, "actors": {}, "config": None}
     for extra in ({}, {name: "-"}):
         with pytest.raises(Chosen):
