@@ -116,7 +116,7 @@ class _Auditor:
         except RestFailed as error:
             self._statistics.audit_requests_failed += 1
             now = trio.current_time()
-            self.round.failed(began, now)
+            self.round.failed(began, now, keys)
             what = "REST does not answer: books are not held against it, trying again"
             self._outage.warn(now, what, why=str(error))
             return

@@ -6,7 +6,8 @@ order size. Books of which there is a suspicion go first, but of any two request
 for those whose turn it is, so that nothing can push them out.
 """
 
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from math import ceil, inf
 from typing import NamedTuple
@@ -28,6 +29,8 @@ OVERDUE_SHARE = 0.9
 BACKOFF_SECONDS_MIN = 0.5
 BACKOFF_SECONDS_MAX = 5.0
 """The longest rest after failed requests. Short: what was LIVE meanwhile is overdue."""
+PARTS_MAX = 64
+"""Parts of failed requests that wait to be asked for apart; of more the oldest are let go."""
 LOOKED_AT_MAX = 2000
 """Books of which it is asked at one time whether they are LIVE."""
 
@@ -65,6 +68,10 @@ class AuditRound:
         self._was_turn = True
         """Whether the last request was for books whose turn it was, at least in part."""
         self._failures = 0
+        self._parts: deque[list[Key]] = deque(maxlen=PARTS_MAX)
+        """Halves of requests that failed: REST may fail over one of their books."""
+        self._was_part = False
+        """Whether the last request was for one of these."""
 
     def __len__(self) -> int:
         return len(self._turns) + len(self._new)
@@ -87,14 +94,14 @@ class AuditRound:
 
     def again(self, key: Key) -> None:
         """There is a suspicion: the book goes before the others. One that is unknown is ignored."""
-        if key in self._turns or key in self._new:
+        if self._is_there(key):
             self._again[key] = None
 
     # --- requests -------------------------------------------------------------------------
 
     def next_due(self) -> float:
         """When to call `take` next; inf when there is nothing to do."""
-        due = min(self._again_due(), self._new_due(), self._round_due())
+        due = -inf if self._parts else self._others_due()
         return max(due, self._allowed_at())
 
     def take(self, now: float, is_live: Callable[[Key], bool]) -> list[Key]:
@@ -103,12 +110,17 @@ class AuditRound:
         if now < self._allowed_at():
             return []
         batch: dict[Key, None] = {}
+        if self._parts and not (self._was_part and now >= self._others_due()):
+            self._was_part = True
+            batch.update((key, None) for key in self._parts.popleft() if self._is_there(key))
+            return [key for key in batch if is_live(key)]
         is_new_due, is_round_due = now >= self._new_due(), now >= self._round_due()
         is_turn = is_new_due or is_round_due
         if now >= self._again_due() and (self._was_turn or not is_turn):
             self._take_again(now, is_live, batch)
         room = self._batch_books() - len(batch)
         self._was_turn = is_turn and room > 0
+        self._was_part = False
         if self._was_turn and is_new_due:
             self._take_new(now, is_live, batch, ceil(room / 2) if is_round_due else room)
         if self._was_turn and is_round_due:
@@ -125,13 +137,23 @@ class AuditRound:
         self._end_request(began, now)
         self._failures = 0
 
-    def failed(self, began: float, now: float) -> None:
-        """It has failed: rest a while, the longer the more have failed in a row. Its books must
-        wait for their next turn, so that one that REST fails over holds up no others."""
+    def failed(self, began: float, now: float, keys: Sequence[Key] = ()) -> None:
+        """The request for `keys` has failed: rest a while, the longer the more have failed in a
+        row. Its halves are asked for apart, as every other request at most: should REST fail over
+        one book, its neighbours are audited all the same, and it alone waits for its next turn."""
         self._end_request(began, now)
         self._failures += 1
+        if len(keys) > 1:
+            half = len(keys) // 2
+            self._parts.extend([list(keys[:half]), list(keys[half:])])
 
     # --- helpers --------------------------------------------------------------------------
+
+    def _others_due(self) -> float:
+        return min(self._again_due(), self._new_due(), self._round_due())
+
+    def _is_there(self, key: Key) -> bool:
+        return key in self._turns or key in self._new
 
     def _end_request(self, began: float, now: float) -> None:
         self._request_seconds = now

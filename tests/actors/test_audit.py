@@ -79,7 +79,7 @@ class Player:
             self.live.discard(key)
             self.waits.pop(key, None)
 
-    def run(self, seconds: float, *, fails: Callable[[], bool] = lambda: False) -> None:
+    def run(self, seconds: float, *, fails: Callable[[list[Key]], bool] = lambda _: False) -> None:
         end = self.now + seconds
         while True:
             due = self.round.next_due()
@@ -88,7 +88,7 @@ class Player:
             self.now = max(self.now, due)
             batch = self.round.take(self.now, self.live.__contains__)
             if batch:
-                self._ask(batch, fails())
+                self._ask(batch, fails(batch))
         self.now = max(self.now, end)
         self.note_waits()
 
@@ -99,7 +99,7 @@ class Player:
         began = self.now
         self.now += self.cost_seconds
         if fails:
-            self.round.failed(began, self.now)
+            self.round.failed(began, self.now, batch)
             return
         self.round.answered(began, self.now)
         for key in batch:
@@ -301,7 +301,7 @@ def test_a_failing_rest_is_asked_ever_more_rarely_and_what_is_overdue_is_made_up
     player.join(keys_of("a", 2000))
     player.run(PERIOD_SECONDS)
     before = len(player.requests)
-    player.run(300.0, fails=lambda: True)
+    player.run(300.0, fails=lambda _: True)
     failed = player.requests[before:]
     assert len(failed) <= 300.0 / BACKOFF_SECONDS_MAX + 6
     assert len({key for _, batch in failed for key in batch}) > BATCH_BOOKS, "not one over and over"
@@ -314,6 +314,31 @@ def test_a_failing_rest_is_asked_ever_more_rarely_and_what_is_overdue_is_made_up
     lately = int(PERIOD_SECONDS / BACKOFF_SECONDS_MAX) * BOOKS_PER_REQUEST_MAX
     assert len(asked) >= 2000 - lately
     assert all(gap >= REQUEST_INTERVAL_SECONDS - 1e-9 for gap in player.gaps)
+
+
+@pytest.mark.parametrize("count", [2, 8, 300])
+def test_a_book_that_rest_fails_over_costs_no_other_its_audit(count: int) -> None:
+    player = Player()
+    keys = keys_of("a", count)
+    poison = keys[count // 2]
+    player.join(keys)
+    player.run(3 * PERIOD_SECONDS, fails=lambda batch: poison in batch)
+    before = len(player.requests)
+    player.run(PERIOD_SECONDS, fails=lambda batch: poison in batch)
+    asked = {key for _, batch in player.requests[before:] if poison not in batch for key in batch}
+    assert asked == {*keys} - {poison}
+    assert len(player.requests) - before < 60
+
+
+def test_what_left_meanwhile_is_not_asked_for_apart() -> None:
+    player = Player()
+    keys = keys_of("a", 4)
+    player.join(keys)
+    player.run(2.0, fails=lambda _: True)
+    player.leave(keys[:3])
+    before = len(player.requests)
+    player.run(PERIOD_SECONDS)
+    assert {key for _, batch in player.requests[before:] for key in batch} == {keys[3]}
 
 
 # --- through the real actors ---------------------------------------------------------------
