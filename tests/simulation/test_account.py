@@ -196,3 +196,26 @@ def test_credentials_that_are_taken_again_in_time_are_made_good(seconds: float) 
         assert not world.line.is_refused_for_now
 
     follow_account(7, scenario)
+
+
+def test_trades_that_rest_has_forgotten_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """The exchange has lost its memory: what was not settled stays, and that is told."""
+
+    async def scenario(world: AccountWorld) -> None:
+        await world.trade(10.0)
+        known = world.line.account.trades
+        world.account.cancel_all()
+        await trio.sleep(20.0)
+        assert known
+        assert world.line.unlisted_trades == set()
+        world.account.trades.clear()
+        await trio.sleep(100.0)
+        assert world.line.unlisted_trades == set(known)
+        summary = world.service.summary()["account"]
+        assert isinstance(summary, dict)
+        assert summary["unlisted_trades"] == len(known)
+        assert world.line.believed().state is AccountState.LIVE
+
+    follow_account(3, scenario, settlement=Settlement(mined_seconds=(9999.0, 9999.0)))
+    said = [r.getMessage() for r in caplog.records if "REST does not know trades" in r.getMessage()]
+    assert 1 <= len(said) <= 3, "each of them once"

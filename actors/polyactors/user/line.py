@@ -92,6 +92,8 @@ class UserLine:
         self.doubts = 0
         """Counts what may have been missed: a reconciliation from before a doubt proves nothing."""
         self.connection_address: Address[ControlMessage] | None = None
+        self.unlisted_trades: set[str] = set()
+        """Not final, and unknown to REST."""
         self.heard = LastHeard(self.account)
         self._woken = trio.Event()
         self._allowed = trio.Event()
@@ -214,6 +216,19 @@ class UserLine:
                 why=refused.why,
             )
 
+    def note_unlisted(self, trades: set[str]) -> None:
+        """REST does not list these trades, which are not final: what becomes of them nobody can
+        say. They stay as they were, and so do the positions."""
+        fresh = trades - self.unlisted_trades
+        self.unlisted_trades = trades
+        if fresh:
+            log.warning(
+                "REST does not know trades that the channel told, and that are not settled: they, "
+                "and the positions, stay as they were",
+                trades=len(fresh),
+                first=self.redact(min(fresh)),
+            )
+
     def is_complete(self) -> None:
         """The lists were read in this session: nothing is missing any more."""
         if self.trust.reason is AccountReason.CREDENTIALS_REFUSED:
@@ -295,11 +310,14 @@ class UserLine:
         statistics, account = self.env.statistics, self.account
         return {
             "state": self.trust.state.value,
-            "open_orders": len(account.open_orders()),
-            "trades": len(account.trades),
+            "reason": None if self.trust.reason is None else self.trust.reason.value,
+            # Not 0 of an account that was never read: nobody knows.
+            "open_orders": len(account.open_orders()) if self.was_accepted else None,
+            "trades": len(account.trades) if self.was_accepted else None,
             "reconciliations": statistics.reconciliations,
             "reconciliations_failed": statistics.reconciliations_failed,
             "recovered_changes": statistics.recovered_changes,
+            "unlisted_trades": len(self.unlisted_trades),
             "odd_trades": statistics.odd_trades,
             "repeats": account.repeats,
             "impossible": account.impossible,
