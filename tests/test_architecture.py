@@ -30,6 +30,7 @@ TOP = (
     "polyactors.logs",
     "polyactors.demo",
     "polyactors.replay",
+    "polyactors.testing",
 )
 TREE = ("polyactors.tree", "polyactors.feed_tree")
 SERVICE = ("polyactors.service", *TREE)

@@ -260,7 +260,10 @@ def test_standard_output_with_data_carries_nothing_else(
         raise Chosen
 
     monkeypatch.setattr(Display, "choose", choose)
-    values = {"events": None, "summary": None, "plain": False, "log_level": "error"}
+    values: dict[str, object] = {
+        **{"events": None, "summary": None, "plain": False, "log_level": "error"},
+        **{"actor": None, "actors": {}, "config": None},
+    }
     for extra in ({}, {name: "-"}):
         with pytest.raises(Chosen):
             run.demo_command(values | extra | {"seed": 1, "markets": 1, "rate": 1.0})
