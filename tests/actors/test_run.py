@@ -261,8 +261,13 @@ def test_standard_output_with_data_carries_nothing_else(
 
     monkeypatch.setattr(Display, "choose", choose)
     values: dict[str, object] = {
-        **{"events": None, "summary": None, "plain": False, "log_level": "error"},
-        **{"actor": None, "actors": {}, "config": None},
+        "events": None,
+        "summary": None,
+        "plain": False,
+        "log_level": "error",
+        "actor": None,
+        "actors": {},
+        "config": None,
     }
     for extra in ({}, {name: "-"}):
         with pytest.raises(Chosen):

@@ -16,7 +16,7 @@ from polyactors.extensions.policy import ActorPolicy, policy_of
 from polyactors.extensions.takes import Handle, Takes, takes_of
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+")
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 POLICY_KEYS = frozenset(field.name for field in attrs.fields(ActorPolicy))
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
@@ -77,7 +77,7 @@ def actor_spec(
     else:
         raise UsageError(f"{shown} is neither a class nor an async function, so it is no actor")
     spec = ActorSpec(
-        check_name(name if name is not None else default_name(shown)),
+        check_name(name) if name is not None else _own_name(shown),
         target,
         dict(options),
         _policy(target, policy, where or shown),
@@ -90,6 +90,16 @@ def actor_spec(
 def default_name(qualname: str) -> str:
     """`BasketWatch` is basket-watch."""
     return _WORDS.sub("-", qualname.rpartition(".")[2]).strip("-").lower()
+
+
+def _own_name(shown: str) -> str:
+    name = default_name(shown)
+    if NAME.fullmatch(name):
+        return name
+    raise UsageError(
+        f"{shown} would be the actor {name!r}, which is no name: give it a name of its own, in a "
+        "table [actors.NAME] with actor = …"
+    )
 
 
 def check_name(name: object) -> str:
@@ -165,8 +175,8 @@ def _check_options(spec: ActorSpec, where: str) -> None:
         spec.make()
     except cattrs.ClassValidationError as error:
         raise UsageError(f"{where}: {_told(error)}") from None
-    except (TypeError, ValueError, LookupError) as error:
-        raise UsageError(f"{where}: {error}") from None
+    except Exception as error:  # whatever a class of a user's does when it is made
+        raise UsageError(f"{where}: {type(error).__name__}: {error}") from None
 
 
 def _check_constructor(target: type, where: str) -> None:
