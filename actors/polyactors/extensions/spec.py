@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -110,6 +110,18 @@ def check_name(name: object) -> str:
         f"{name!r} is no name of an actor: up to 40 lower-case letters, digits, - and _, "
         "a letter first"
     )
+
+
+def check_names(specs: Iterable[ActorSpec]) -> None:
+    """Raises UsageError when two actors have one name."""
+    found: set[str] = set()
+    for spec in specs:
+        if spec.name in found:
+            raise UsageError(
+                f"two actors have the name {spec.name!r}: give one its own, in a table "
+                f"[actors.NAME] with actor = …"
+            )
+        found.add(spec.name)
 
 
 def option_fields(target: object) -> tuple["attrs.Attribute[Any]", ...]:

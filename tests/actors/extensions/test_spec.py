@@ -69,7 +69,7 @@ async def watch_all(update: BookUpdated) -> None: ...
         ("spread_max", 0.1, Decimal("0.1")),
         ("tokens", ["1", "2"], ["1", "2"]),
         ("leg", {"token": "1"}, Leg("1")),
-        ("legs", [{"token": "1", "weight": "0.3"}, {"token": "2"}], (Leg("1", Decimal("0.3")), Leg("2"))),
+        ("legs", [{"token": "1", "weight": "3"}], (Leg("1", Decimal(3)),)),
         ("weights", {"1": "0.5"}, {"1": Decimal("0.5")}),
         ("speed", "fast", Speed.FAST),
         ("side", "SELL", "SELL"),
