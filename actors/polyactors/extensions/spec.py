@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -234,4 +234,3 @@ def _readable(line: str) -> str:
 
 
 _converter = make_converter()
-Make = Callable[[], object]
