@@ -7,10 +7,10 @@ A field `ws_url` is the option `--ws-url`, the variable `POLYACTORS_WS_URL` and 
 import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
@@ -219,7 +219,7 @@ def _strict_decimal(value: Any, _: type) -> Decimal:
 
 def make_converter() -> cattrs.Converter:
     """A converter for what users write: nothing is guessed, and every unknown key is a fault."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = cattrs.Converter(forbid_extra_keys=True, use_alias=True)
     hooks: list[tuple[Any, Callable[[Any, type], Any]]] = [
         (float, _strict_float),
         (int, _strict_int),
@@ -229,7 +229,46 @@ def make_converter() -> cattrs.Converter:
     ]
     for type_, hook in hooks:
         converter.register_structure_hook(type_, hook)
+    converter.register_structure_hook_func(_is_literal, _strict_literal)
+    _be_strict_with_lists(converter)
     return converter
+
+
+def _is_literal(type_: Any) -> bool:
+    return get_origin(type_) is Literal
+
+
+def _strict_literal(value: Any, type_: Any) -> Any:
+    for allowed in get_args(type_):
+        if value == allowed and type(value) is type(allowed):
+            return value
+    raise ValueError(f"expected one of {', '.join(map(repr, get_args(type_)))}, got {value!r}")
+
+
+def _be_strict_with_lists(converter: cattrs.Converter) -> None:
+    """A text is no list of its letters, which cattrs takes it for."""
+    asked: set[Any] = set()
+
+    def is_collection(type_: Any) -> bool:
+        origin = get_origin(type_) or type_
+        is_one = isinstance(origin, type) and issubclass(origin, Collection)
+        return is_one and not issubclass(origin, str | bytes | Mapping) and type_ not in asked
+
+    def hook_of(type_: Any) -> Callable[[Any, Any], Any]:
+        asked.add(type_)
+        try:
+            take = converter.get_structure_hook(type_, cache_result=False)
+        finally:
+            asked.discard(type_)
+
+        def strict_list(value: Any, kind: Any) -> Any:
+            if not isinstance(value, list | tuple | set | frozenset):
+                raise TypeError(f"expected a list, got {value!r}")
+            return take(value, kind)
+
+        return strict_list
+
+    converter.register_structure_hook_factory(is_collection, hook_of)
 
 
 _converter = make_converter()

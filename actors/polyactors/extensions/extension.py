@@ -17,10 +17,9 @@ import trio
 from attrs import frozen
 
 from polyactors.environment import Environment
-from polyactors.errors import UsageError
 from polyactors.extensions.hands import ActorContext, Heard
 from polyactors.extensions.mailbox import Mailbox
-from polyactors.extensions.spec import ActorSpec
+from polyactors.extensions.spec import ActorSpec, check_names
 from polysupervisor import (
     Backoff,
     ChildSpec,
@@ -265,15 +264,10 @@ class Extensions:
 
     def __init__(self, specs: Iterable[ActorSpec], env: Environment) -> None:
         """Raises UsageError when two have one name."""
-        self._all: dict[str, Extension] = {}
+        specs = tuple(specs)
+        check_names(specs)
+        self._all = {spec.name: Extension(spec, env, self) for spec in specs}
         self._supervisor: DynamicSupervisor | None = None
-        for spec in specs:
-            if spec.name in self._all:
-                raise UsageError(
-                    f"two actors have the name {spec.name!r}: give one its own, in a table "
-                    f"[actors.NAME] with actor = …"
-                )
-            self._all[spec.name] = Extension(spec, env, self)
 
     def __bool__(self) -> bool:
         return bool(self._all)
