@@ -55,7 +55,7 @@ class SendPing:
 
 @frozen
 class Abort:
-    """heartbeat or parser → connection: this session is no good, fail."""
+    """heartbeat, parser or account → connection: this session is no good, fail."""
 
     epoch: int
     reason: str
