@@ -1,0 +1,12 @@
+"""Every file of the documents that the code writes, as a whole or in part."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from tests.documents import configuration, messages, python_api
+
+FILES: Mapping[Path, Callable[[], str]] = {
+    configuration.PAGE: configuration.page,
+    messages.PAGE: messages.page,
+    python_api.PAGE: python_api.page,
+}
