@@ -5,7 +5,8 @@ As on the page of polysupervisor, but with every field, and with what a class in
 
 import ast
 import inspect
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Iterator
 from enum import Enum
 from functools import cache
 from importlib import import_module
@@ -14,6 +15,17 @@ from typing import Any, cast
 import attrs
 from tests.supervisor.reference_page import attributes, docstring, oneline, prose, signature
 
+COMMON = {
+    "type": "Its name in JSON.",
+    "token": "Token id, decimal digits.",
+    "market": "Condition id, 0x and 64 hex digits.",
+    "feed": "Id of the feed.",
+    "epoch": "The session that it is of; epochs never repeat.",
+    "time_ns": "When we took or decided it.",
+    "received_at_ns": "When its batch was taken from the socket.",
+    "timestamp_ms": "When the exchange said it; 0 when the wire gave none.",
+}
+"""What these names mean everywhere, where a class says nothing else."""
 INNER_BASES = {"object", "Struct", "Generic"}
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -64,7 +76,8 @@ def _signature(node: FunctionNode) -> str:
     if "asynccontextmanager" in marks:
         return "async with " + shown.removeprefix("async ").partition(" -> ")[0]
     if "st.composite" in marks:  # its first argument is Hypothesis' own
-        return shown.replace("draw: st.DrawFn, ", "").replace("draw: st.DrawFn", "")
+        arguments, _, drawn = re.sub("draw: st.DrawFn(, )?", "", shown).partition(" -> ")
+        return f"{arguments} -> SearchStrategy[{drawn}]"
     return shown
 
 
@@ -94,6 +107,7 @@ def _fields(kind: type[Any], node: ast.ClassDef) -> Iterator[tuple[str, str]]:
             text = text or field.metadata.get("help")
         elif issubclass(kind, Enum) and isinstance(getattr(kind, name).value, str):
             shown = f"{name} = {getattr(kind, name).value!r}"
+        text = text or COMMON.get(name)
         yield name, f"* `{shown}`" + (f": {oneline(text)}" if text else "")
 
 
@@ -103,7 +117,7 @@ def _default(field: "attrs.Attribute[Any]") -> str:
     if isinstance(field.default, Enum):
         return f" = {type(field.default).__name__}.{field.default.name}"
     if callable(field.default):
-        return f" = {cast('Callable[..., object]', field.default).__name__}"
+        return f" = {field.default.__name__}"
     made = isinstance(field.default, cast("type[Any]", attrs.Factory))
     return " = …" if made else f" = {field.default!r}"
 

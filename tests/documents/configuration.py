@@ -24,10 +24,11 @@ data_deadline_seconds = 20
 events = "events.jsonl"
 ```
 
-In Python the section *settings* is `polyactors.Settings`, with the keys as arguments; `open_service`
-takes what is not given from the environment. A value that does not fit raises `UsageError`, and is
-one sentence and exit code 2 on the command line. What the settings of trust mean for you, and what
-they cost: [handle stale books](../how-to/handle-stale-books.md#choose-the-deadlines).
+In Python the section *settings* is `polyactors.Settings`, with the keys as arguments;
+`open_service` takes what is not given from the environment. A value that does not fit raises
+`UsageError`, and is one sentence and exit code 2 on the command line. What the settings of trust
+mean for you, and what they cost:
+[handle stale books](../how-to/handle-stale-books.md#choose-the-deadlines).
 """
 UNITS = {
     "seconds": "seconds",

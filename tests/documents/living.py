@@ -9,8 +9,8 @@ import io
 import logging
 import os
 import re
-from collections.abc import Generator, Iterator, Set
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager, suppress
 from functools import cache
 from random import Random
 from typing import Any
@@ -25,11 +25,11 @@ from polyactors.book.numbers import PRICE_ONE, Side
 from polyactors.config import Settings
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
+from polyactors.logs import LogLines
 from polyactors.parser import UNREADABLE_PER_SESSION_MAX
 from polyactors.rest import RestClient
 from polyactors.service import Service
-from polyactors.logs import LogLines
-from polyactors.sinks import EventsFile, events_sink
+from polyactors.sinks import events_sink, open_events_file
 from polyactors.terminal.display import Display
 from polyactors.user.line import UserLine
 from polyactors.venue import FaultKind, GarbageVariant, NoTarget, OrderType, Venue, VenueAccount
@@ -118,8 +118,9 @@ def observe() -> Living:
 
 
 @contextmanager
-def _listening(said: set[Said]) -> Generator[None]:
-    send, send_nowait = Address.send, Address.send_nowait
+def _listening(said: set[Said]) -> Generator[None, None, None]:
+    patched: Any = Address
+    send, send_nowait = patched.send, patched.send_nowait
 
     def hear(address: Address[Any], message: object) -> None:
         # Of whoever sends: a message that is handled in its sender's task is handled in the
@@ -136,7 +137,6 @@ def _listening(said: set[Said]) -> Generator[None]:
         hear(self, msg)
         send_nowait(self, msg)
 
-    patched: Any = Address
     patched.send, patched.send_nowait = heard_send, heard_send_nowait
     try:
         yield
@@ -159,11 +159,9 @@ def declared() -> frozenset[Said]:
     return frozenset(found)
 
 
-async def _live(said: Set[Said]) -> Node:
+async def _live(said: set[Said]) -> Node:
     """The tree of a service that has lived until every kind of message was sent."""
-    venue = Venue(
-        1, markets=2, rate=5.0, now_ms=lambda: (EPOCH_NS + _virtual_ns()) // 1_000_000
-    )
+    venue = Venue(1, markets=2, rate=5.0, now_ms=lambda: (EPOCH_NS + _virtual_ns()) // 1_000_000)
     account = venue.add_account()
     known = account.credentials
     settings = Settings(
@@ -179,14 +177,14 @@ async def _live(said: Set[Said]) -> Node:
         env = Environment(settings, network, clock_ns=lambda: EPOCH_NS + _virtual_ns())
         owner = Credentials(known.api_key, known.secret, known.passphrase, known.address)
         listed = [market.condition_id for market in venue.markets]
-        with open(os.devnull, "wb", buffering=0) as nowhere:
+        with closing(open_events_file(os.devnull)) as nowhere:
             async with RestClient(settings, network) as rest:
                 service = Service(
                     Wanted(tokens=tuple(venue.tokens[:2]), top=2),
                     env=env,
                     rest=rest,
                     user=UserLine(owner, env, listed[:1]),
-                    sinks=[events_sink(EventsFile("events", nowhere))],
+                    sinks=[events_sink(nowhere)],
                     last=Display(io.StringIO(), False, LogLines(io.StringIO()), "").child,
                     rng=Random(1),
                 )
@@ -201,7 +199,7 @@ async def _live(said: Set[Said]) -> Node:
     return root
 
 
-async def _misbehave(venue: Venue, said: Set[Said], account: VenueAccount) -> None:
+async def _misbehave(venue: Venue, said: set[Said], account: VenueAccount) -> None:
     """One fault after the other, until everything was said."""
     rng, wanted, round_ = Random(1), declared(), 0
     with trio.move_on_after(SECONDS_MAX):
@@ -216,7 +214,9 @@ async def _misbehave(venue: Venue, said: Set[Said], account: VenueAccount) -> No
                 elif round_ % 3 == 2:
                     for _ in range(UNREADABLE_PER_SESSION_MAX + 1):
                         garbage = GarbageVariant.SHAPE
-                        venue.inject(FaultKind.GARBAGE, session=max(venue.sessions), variant=garbage)
+                        venue.inject(
+                            FaultKind.GARBAGE, session=max(venue.sessions), variant=garbage
+                        )
                 else:
                     venue.inject(FaultKind.STALL, account=account.api_key, seconds=20.0)
             await trio.sleep(1.0)
@@ -239,9 +239,7 @@ def _look(supervisor: Supervisor, spec: ChildSpec[Any] | None = None) -> Node:
         if nested is None and child.current is not None:
             nested = child.current.nested
         if isinstance(nested, Supervisor):
-            children.append(_look(nested, child.spec))
+            children.append(_look(nested, None if child.instance is not None else child.spec))
         else:
             children.append(Node(child.path, child.spec, None, None, False, ()))
-    return Node(
-        machine.path, spec, flags.strategy, flags.intensity, flags.dynamic, tuple(children)
-    )
+    return Node(machine.path, spec, flags.strategy, flags.intensity, flags.dynamic, tuple(children))

@@ -47,7 +47,10 @@ def page() -> str:
     head = ("message", "from", "to", "its mailbox", "what it says")
     boxes = mailboxes()
     parts = [HEAD + table(head, (_row(name, boxes) for name in _sent()))]
-    parts += ["## What is in them\n", *(entry(messages.__name__, name) for name in _classes(messages))]
+    parts += [
+        "## What is in them\n",
+        *(entry(messages.__name__, name) for name in _classes(messages)),
+    ]
     parts += [MARKET, *(entry(events.__name__, name) for name in _classes(events))]
     parts += [USER, *(entry(user_events.__name__, name) for name in _classes(user_events))]
     return "\n".join(parts)
@@ -84,7 +87,13 @@ def _row(name: str, boxes: dict[str, MailboxSpec]) -> list[str]:
     assert arrow is not None
     what = " ".join(text[arrow.end() :].partition("\n\n")[0].split())
     senders = ", ".join(one.sender for one in said)
-    return [f"[`{name}`](#{name.lower()})", senders, receiver, full(boxes[receiver]), what[0].upper() + what[1:]]
+    return [
+        f"[`{name}`](#{name.lower()})",
+        senders,
+        receiver,
+        full(boxes[receiver]),
+        what[0].upper() + what[1:],
+    ]
 
 
 def _classes(module: ModuleType) -> list[str]:

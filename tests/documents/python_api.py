@@ -3,10 +3,11 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-import polyactors
-from polyactors import testing, venue
 from tests.documents.api import entry
 from tests.supervisor.reference_page import names_of
+
+import polyactors
+from polyactors import testing, venue
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "python.md"
 HEAD = """\
@@ -18,8 +19,9 @@ Python](../how-to/use-from-python.md). The supervisors underneath are a package 
 [polysupervisor](polysupervisor.md). The errors: [errors](errors.md).
 
 All of it is for one Trio thread, that of `trio.run`. Prices are USDC per share within (0, 1) and
-sizes shares, both exact `Decimal`s. Names say the unit last: `_ns` are nanoseconds of our wall clock
-since the epoch, `_ms` milliseconds and `_s` seconds of the exchange's, `_seconds` an interval.
+sizes shares, both exact `Decimal`s. Names say the unit last: `_ns` are nanoseconds of our wall
+clock since the epoch, `_ms` milliseconds and `_s` seconds of the exchange's, `_seconds` an
+interval.
 """
 SECTIONS: Mapping[str, tuple[str, ...]] = {
     "The service": ("open_service", "Service", "Settings", "Network"),
