@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from tests.documents import configuration, diagrams, errors, messages, python_api
+from tests.documents import configuration, diagrams, errors, messages, python_api, queues
 
 FILES: Mapping[Path, Callable[[], str]] = {
     configuration.PAGE: configuration.page,
@@ -12,4 +12,5 @@ FILES: Mapping[Path, Callable[[], str]] = {
     errors.PAGE: errors.page,
     messages.PAGE: messages.page,
     python_api.PAGE: python_api.page,
+    queues.PAGE: queues.page,
 }
