@@ -25,7 +25,7 @@ highlight_language = "none"  # a block without a language is no Python
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings
 
 CONTENTS = {
-    "Tutorial": ["tutorial/first-live-book", "tutorial/*"],
+    "Tutorial": ["tutorial/*"],
     "How-to": ["how-to/use-from-python", "how-to/handle-stale-books", "how-to/*"],
     "Real time": ["real-time/*"],
     "Reference": ["reference/command-line", "reference/configuration", "reference/*"],
