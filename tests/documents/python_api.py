@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import get_args
 
 from tests.documents.api import entry
 from tests.supervisor.reference_page import names_of
 
 import polyactors
-from polyactors import testing, venue
+from polyactors import Event, testing, venue
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "python.md"
 HEAD = """\
@@ -28,11 +29,7 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Books": (
         "BookReading", "OrderBook", "Level", "Side", "Trust", "TrustState", "StaleReason",
     ),
-    "Events": (
-        "Event", "BookUpdated", "TradePrinted", "TickSizeChanged", "TrustChanged", "Gap",
-        "FeedUp", "FeedDown", "ActorRestarted", "FaultInjected", "FaultRecovered",
-        "OrderChanged", "TradeChanged", "PositionChanged", "AccountStateChanged",
-    ),
+    "Events": ("Event", *(kind.__name__ for kind in get_args(Event))),
     "The account": ("Credentials", "AccountReading", "AccountState", "AccountReason"),
 }  # fmt: skip
 REACHED: Mapping[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {

@@ -1,4 +1,4 @@
-"""The table of all queues on the page about back-pressure: bounds from the code, words from here."""
+"""The tables of queues on the page about back-pressure: bounds from the code, words from here."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from polyactors.venue import session
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "explanation" / "back-pressure.md"
 SENDERS = {
     "parser": "the connection reads its socket no further",
-    "book shard": "the parser waits; the answer of `snapshots` waits 5 s and is then left out; that "
-    "of `audit` does not wait and is left out (`audits_lost`)",
-    "connection": "one more key is refused; a resync that was refused is asked for again at its "
-    "next deadline",
+    "book shard": "the parser waits; the answer of `snapshots` waits 5 s and is then left out; "
+    "that of `audit` does not wait and is left out (`audits_lost`)",
+    "connection": "one more key is refused; a resync that was refused is asked for again at "
+    "its next deadline",
     "heartbeat": "a PONG of a feed is left out, since one that waits says the same; all else waits",
     "snapshots": "one more key is refused, and asked for again after 30 s",
     "audit": "one more key is refused: the ordinary round comes to it",

@@ -1,7 +1,10 @@
 """What the documents have from the code is what the code says today."""
 
+import re
 from pathlib import Path
+from typing import Any, get_args
 
+import attrs
 import pytest
 from tests.documents import configuration
 from tests.documents.api import find
@@ -40,6 +43,16 @@ def test_every_public_name_of_polyactors_has_an_entry_with_a_text() -> None:
         _, heading, entry = (errors if name in ERRORS else page).partition(f"### `{name}`\n")
         assert heading, name
         assert len(entry.partition("###")[0].split()) > 5, name
+
+
+@pytest.mark.parametrize("kind", get_args(polyactors.Event), ids=lambda kind: kind.__name__)
+def test_every_event_is_public_and_on_its_page_with_its_fields(kind: Any) -> None:
+    assert kind.__name__ in polyactors.__all__
+    page = PAGE.with_name("events.md").read_text(encoding="utf-8")
+    row = re.search(rf"^\| `{kind.type}` \| (.*) \|$", page, re.MULTILINE)
+    assert row is not None, kind
+    own = {field.name for field in attrs.fields(kind)} - {"time_ns", "token", "market", "epoch"}
+    assert own <= set(re.findall(r"`(\w+)`", row[1]))
 
 
 def is_public(name: str) -> bool:
