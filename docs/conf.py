@@ -25,22 +25,33 @@ highlight_language = "none"  # a block without a language is no Python
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings
 
 CONTENTS = {
-    "Tutorial": ["tutorial/*"],
-    "How-to": ["how-to/use-from-python", "how-to/handle-stale-books", "how-to/*"],
-    "Real time": ["real-time/*"],
-    "Reference": ["reference/command-line", "reference/configuration", "reference/*"],
-    "Explanation": ["explanation/architecture", "explanation/trust", "explanation/*"],
-    "The project": ["/README", "/CHANGELOG", "/tests/README", "/tests/**/README"],
+    "Tutorial": ("docs/tutorial/", ()),
+    "How-to": (
+        "docs/how-to/",
+        ("use-from-python", "handle-stale-books", "test-against-the-embedded-exchange"),
+    ),
+    "Real time": ("docs/real-time/", ()),
+    "Reference": ("docs/reference/", ("command-line", "configuration", "events", "errors")),
+    "Explanation": (
+        "docs/explanation/",
+        ("trust", "how-a-book-stays-right", "what-can-be-detected", "architecture", "why-actors"),
+    ),
+    "The project": ("", ("README", "CHANGELOG", "tests/README")),
 }
-"""The side bar: by its headings, the pages in order. A pattern stands for those not yet named."""
+"""The side bar: by its headings, a folder and its pages that come first; the others follow."""
 
 
-def add_contents(_: Sphinx, page: str, text: list[str]) -> None:
+def add_contents(app: Sphinx, page: str, text: list[str]) -> None:
     """Append the side bar's contents to the first page; on GitHub they would only be in the way."""
-    if page == root_doc:
-        for caption, pages in CONTENTS.items():
-            options = f":hidden:\n:glob:\n:caption: {caption}\n"
-            text[0] += f"\n```{{toctree}}\n{options}\n" + "\n".join(pages) + "\n```\n"
+    if page != root_doc:
+        return
+    left = app.env.found_docs - {root_doc}
+    for caption, (folder, first) in CONTENTS.items():
+        named = [folder + name for name in first]
+        pages = named + sorted(one for one in left - {*named} if one.startswith(folder))
+        left -= {*pages}
+        listed = "\n".join("README </README>" if one == "README" else f"/{one}" for one in pages)
+        text[0] += f"\n```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{listed}\n```\n"
 
 
 def setup(app: Sphinx) -> None:

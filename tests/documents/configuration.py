@@ -14,8 +14,9 @@ HEAD = """\
 Everything that can be set, from the options of the code (`python -m tests.documents` writes this
 page). Each has three names: the option of the command line, the variable of the environment, and
 the key of the TOML file that `--config` names. The first beats the second, the second the third,
-and that the default. A variable that is empty counts as not set. No number can be infinite; what
-shall have no end is left out.
+and that the default. A variable that is empty counts as not set. A list is the option given
+several times, a text with commas or spaces in the environment, and a list in the file. No number
+can be infinite; what shall have no end is left out.
 
 ```toml
 markets = ["will-it-rain"]
@@ -74,7 +75,7 @@ def _cells(option: Option, has_file: bool) -> tuple[str, str, str, str]:
 
 def _taken(option: Option) -> str:
     if option.is_repeatable:
-        return "texts: the option several times; in the environment with commas or spaces; a list"
+        return "a list of texts"
     if option.name in PATHS:
         return "a path"
     if option.metavar == "URL":
