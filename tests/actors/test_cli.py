@@ -99,11 +99,7 @@ def test_the_values_of_every_option_reach_the_command(monkeypatch: pytest.Monkey
             "summary": None,
             "plain": True,
             "log_level": "warning",
-<<<<<<< HEAD
-            "actor": None,
-=======
             "actor": ["a:B", "c"],
->>>>>>> x-extt
             "actors": {},
             "config": None,
         }

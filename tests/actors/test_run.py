@@ -261,10 +261,6 @@ def test_standard_output_with_data_carries_nothing_else(
         raise Chosen
 
     monkeypatch.setattr(Display, "choose", choose)
-<<<<<<< HEAD
-    values: dict[str, Any] = {"events": None, "summary": None, "plain": False, "log_level": "error"}
-    values |= {"actor": None, "actors": {}, "config": None}
-=======
     values: dict[str, object] = {
         "events": None,
         "summary": None,
@@ -274,7 +270,6 @@ def test_standard_output_with_data_carries_nothing_else(
         "actors": {},
         "config": None,
     }
->>>>>>> x-extt
     for extra in ({}, {name: "-"}):
         with pytest.raises(Chosen):
             commands.demo_command(values | extra | {"seed": 1, "markets": 1, "rate": 1.0})

@@ -1,6 +1,7 @@
 """The reference of polyactors for programs: `polyactors`, `.testing` and `.venue`."""
 
 from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -29,7 +30,12 @@ SECTIONS: Mapping[str, tuple[str, ...]] = {
     "Books": (
         "BookReading", "OrderBook", "Level", "Side", "Trust", "TrustState", "StaleReason",
     ),
-    "Events": ("Event", *(kind.__name__ for kind in get_args(Event))),
+    "Actors of your own": (
+        "ActorContext", "ActorPolicy", "actor", "ActorSpec", "actor_spec", "ActorStatus",
+    ),
+    "Events": (
+        "Event", *(kind.__name__ for kind in get_args(Event)), "AccountEvent", "RawFrame",
+    ),
     "The account": ("Credentials", "AccountReading", "AccountState", "AccountReason"),
 }  # fmt: skip
 REACHED: Mapping[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
@@ -71,7 +77,9 @@ def page() -> str:
         reached = REACHED.get(title, ())
         parts += [entry(module, name, only=only) for module, name, only in reached]
     parts += [_section("polyactors.testing", testing.__doc__)]
-    parts += [entry(testing.__name__, name) for name in names_of(testing)]
+    for module in ("polyactors.testing.stage", "polyactors.testing.books"):
+        made = names_of(import_module(module))
+        parts += [entry(module, name) for name in made if name in testing.__all__]
     parts += [_section("polyactors.venue", venue.__doc__)]
     parts += [entry(getattr(venue, name).__module__, name) for name in venue.__all__]
     parts += [entry("polyactors.venue.memory", "memory_network")]
