@@ -299,13 +299,16 @@ def read_file(path: str) -> dict[str, Any]:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The settings found as POLYACTORS_… in the environment. Raises UsageError."""
+    """The settings found as POLYACTORS_… in the environment; an empty one counts as not set.
+
+    Raises UsageError.
+    """
     environment = os.environ if environment is None else environment
     found: dict[str, Any] = {}
     for field in attrs.fields(Settings):
         name = ENVIRONMENT_PREFIX + field.name.upper()
-        if name in environment:
-            found[field.name] = parse_text(name, environment[name], field.type)
+        if text := environment.get(name):
+            found[field.name] = parse_text(name, text, field.type)
     return found
 
 
