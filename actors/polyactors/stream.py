@@ -4,8 +4,8 @@ Publishing never waits: a slow subscriber hurts only itself, and is told so in i
 When its queue is full, book updates coalesce (the latest of each token stays, in its newest
 place). If even that is not enough the oldest events are given up, and a Gap with the reason
 overflow stands before all that is left; of every token the last update goes after all else, and
-the last trust change last of all, with the last state of the account, so that a reader who takes no notice
-of the Gap still does not go on trusting a book, or an account, that has turned STALE.
+the last trust change last of all, with the last state of the account, so that a reader who takes
+no notice of the Gap still does not go on trusting a book, or an account, that has turned STALE.
 """
 
 from collections import deque
