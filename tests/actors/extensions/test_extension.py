@@ -1,4 +1,4 @@
-"""The life of a user's actor, on virtual time: the real service, and an exchange that does as told."""
+"""The life of a user's actor, with the real service, on virtual time."""
 
 import json
 import math
@@ -25,9 +25,12 @@ from polyactors import (
     TrustChanged,
     UsageError,
     actor_spec,
+    open_service,
 )
+from polyactors.book.trust import TrustState
 from polyactors.events import to_json
 from polyactors.extensions import hands
+from polyactors.extensions.extension import _sole
 from polyactors.testing import Stage, stage
 
 SOON = {"backoff_seconds_min": 0.01, "backoff_seconds_max": 0.02}
@@ -202,7 +205,7 @@ async def test_a_restart_waits_longer_each_time(autojump_clock: MockClock) -> No
             began = trio.current_time()
             assert play.status("doer").state == "restarting"
             while play.status("doer").incarnation < incarnation:
-                await trio.sleep(0.1)
+                await play.settle(0.1)
             times.append(trio.current_time() - began)
         assert 3 <= times[0] <= 9
         assert 7 <= times[1] <= 17
@@ -231,8 +234,8 @@ async def test_it_is_given_up_after_a_row_of_failures(autojump_clock: MockClock)
         assert json.loads(to_json(event))["type"] == "actor_gave_up"
         await tell(play, "doer", Do("c"))
         assert (play.status("doer").queued, play.status("doer").lost) == (0, 3)
-        assert play.book(play.yes)
-    assert play.status("doer").state in ("gave_up", "stopped")
+        assert play.book(play.yes).state is TrustState.LIVE
+    assert play.status("doer").state == "gave_up"
 
 
 async def test_a_healthy_life_ends_the_row(autojump_clock: MockClock) -> None:
@@ -288,7 +291,7 @@ async def test_a_start_that_fails_hurts_nobody(autojump_clock: MockClock, failin
         status = play.status("starts")
         assert status.state == "gave_up"
         assert f"OSError: no {failing}" in status.last_failure
-        assert play.book(play.yes)
+        assert play.book(play.yes).state is TrustState.LIVE
 
 
 async def test_what_failed_first_is_the_reason(autojump_clock: MockClock) -> None:
@@ -555,7 +558,7 @@ async def test_a_flood_of_events_waits(autojump_clock: MockClock) -> None:
         await tell(play, "flood", Do("go"))
         assert play.status("flood").published <= 1.2 * hands.EVENTS_PER_SECOND
         while play.status("flood").handled == 0:
-            await trio.sleep(0.1)
+            await play.settle(0.1)
         assert 3.9 <= trio.current_time() - began <= 5
         await play.settle()
         assert len(play.published) == 5 * hands.EVENTS_PER_SECOND
@@ -687,18 +690,19 @@ async def test_a_cancellation_from_outside_is_not_swallowed(autojump_clock: Mock
 
 
 async def test_a_group_that_holds_a_cancellation_passes_as_it_is() -> None:
-    from polyactors.extensions.extension import _sole
+    found: list[trio.Cancelled] = []
 
     with trio.CancelScope() as scope:
         scope.cancel()
         try:
             await trio.sleep_forever()
         except trio.Cancelled as cancelled:
-            group = BaseExceptionGroup("", [cancelled])
-            assert _sole(group) is cancelled
-            mixed = BaseExceptionGroup("", [cancelled, ValueError()])
-            assert _sole(mixed) is mixed
+            found.append(cancelled)
             raise
+    alone = BaseExceptionGroup("", [BaseExceptionGroup("", found)])
+    mixed = BaseExceptionGroup("", [*found, ValueError()])
+    assert _sole(alone) is found[0]
+    assert _sole(mixed) is mixed
 
 
 # --- raw frames ---------------------------------------------------------------------------
@@ -817,6 +821,12 @@ async def test_a_service_starts_with_limits_of_every_size(autojump_clock: MockCl
         assert LOG == ["setup 1", "a"]
         await tell(play, "doer", Do("crash"))
         assert play.status("doer").state == "gave_up"
+
+
+async def test_what_is_no_actor_is_refused_before_anything_is_connected() -> None:
+    with pytest.raises(UsageError, match="5 is neither a class nor an async function"):
+        async with open_service(["1"], actors=[5]):
+            pass
 
 
 # --- the stage ----------------------------------------------------------------------------
