@@ -102,6 +102,7 @@ class Service:
             discover=self._discover if wanted.needs_listing else None,
             user=user,
             extensions=self._extensions.supervisor(self) if self._extensions else None,
+            actor_failed=self._extensions.failed,
             actor_gave_up=self._extensions.gave_up,
             last=None if last is None else last(self),
             rng=rng,
