@@ -5,8 +5,9 @@ a quiet token's last candle must end, too: so a candle is closed by the clock, `
 the end of its interval, whether or not anything comes. What comes later still is counted apart.
 
 `complete` is what a chart cannot show otherwise: that no trade can be missing. It is true when the
-book was LIVE, without a Gap, from the candle's first moment until it was closed. A candle that is
-not complete is published even without trades: nobody knows whether there were any.
+book was LIVE, without a Gap, from `late_seconds` before the candle's first moment (by so much may
+the exchange's clock be ahead of ours) until it was closed. A candle that is not complete is
+published even without trades: nobody knows whether there were any.
 
 Each token has at most `late_seconds` / `interval_seconds` + 3 open candles, however wrong the
 timestamps are: a trade of an interval that has not come for our clock, nor will next, is no news
@@ -113,7 +114,7 @@ class Series:
         ]
 
     def _is_whole(self, start_ms: int) -> bool:
-        return self.live_ms is not None and self.live_ms <= start_ms
+        return self.live_ms is not None and self.live_ms + self.late_ms <= start_ms
 
 
 @attrs.define
@@ -156,9 +157,13 @@ class CandleBuilder:
 
     async def teardown(self) -> None:
         """What is open is told as it is, which is not complete."""
-        for token, series in self._series.items():
-            for start_ms in sorted(series.open):
-                await self._tell(token, start_ms, series.open[start_ms], is_complete=False)
+        left = [
+            (token, start, s.open[start]) for token, s in self._series.items() for start in s.open
+        ]
+        for series in self._series.values():
+            series.open.clear()
+        for token, start_ms, candle in left:
+            await self._tell(token, start_ms, candle, is_complete=False)
 
     def _of(self, token: str) -> Series:
         if token not in self._series:
