@@ -10,12 +10,13 @@ import tomllib
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 from urllib.parse import urlsplit
 
 import attrs
 import cattrs
 from attrs import frozen
+from cattrs.cols import list_structure_factory
 
 from polyactors.errors import UsageError
 
@@ -217,6 +218,21 @@ def _strict_decimal(value: Any, _: type) -> Decimal:
     return number
 
 
+def _is_list(type_: Any) -> bool:
+    return get_origin(type_) is list
+
+
+def _strict_list(type_: Any, converter: cattrs.Converter) -> Callable[[Any, type], Any]:
+    structure: Callable[[Any, type], Any] = list_structure_factory(type_, converter)
+
+    def strict(value: Any, type_: type) -> Any:
+        if not isinstance(value, list):  # of a text it would be the letters
+            raise TypeError(f"expected a list, got {value!r}")
+        return structure(value, type_)
+
+    return strict
+
+
 def make_converter() -> cattrs.Converter:
     """A converter for what users write: nothing is guessed, and every unknown key is a fault."""
     converter = cattrs.Converter(forbid_extra_keys=True)
@@ -229,6 +245,7 @@ def make_converter() -> cattrs.Converter:
     ]
     for type_, hook in hooks:
         converter.register_structure_hook(type_, hook)
+    converter.register_structure_hook_factory(_is_list, _strict_list)
     return converter
 
 

@@ -38,6 +38,8 @@ from polyactors import (
 )
 
 SHOW_SECONDS = 1.0
+UNSETTLED_NS_MAX = 1_000_000_000
+"""A basket stays open for so long while its books do not come to rest."""
 ZERO, ONE = Decimal(0), Decimal(1)
 Told = tuple[str, dict[str, object]]
 """The name and the data of an event."""
@@ -95,7 +97,8 @@ class Basket:
     """USDC of the first set, by the latest news; None while a leg has no price or is not LIVE."""
     found: Edge | None = None
     """While it is open: as it was judged last."""
-    judged_ns: int = 0
+    unsettled_ns: int | None = None
+    """Since when it is open and could not be judged because a leg was never settled."""
     opened_ns: int = 0
 
 
@@ -191,25 +194,28 @@ class BasketWatch:
         doubt = self._doubt(books) if books else "not_live"
         if doubt:
             self._context.count(f"held_back_{doubt}")
-            # More of an engine step may follow: nothing is said, unless that takes too long.
-            is_early = now_ns - basket.judged_ns <= self.skew_seconds * 1e9
-            return [] if doubt == "unsettled" and is_early else self._close(basket, doubt, now_ns)
+            if doubt == "unsettled":  # more of an engine step may follow, if not for too long
+                basket.unsettled_ns = basket.unsettled_ns or now_ns
+                if now_ns - basket.unsettled_ns <= UNSETTLED_NS_MAX:
+                    return []
+            return self._close(basket, doubt, now_ns)
         asks, bids = [book.asks for book in books], [book.bids for book in books]
         found = find_edge("buy", asks, self.edge, self.size_min)
         found = found or find_edge("sell", bids, self.edge, self.size_min)
-        before, basket.judged_ns = basket.found, now_ns
-        if found is None or (before is not None and before.side != found.side):
-            return self._close(basket, "edge_gone", now_ns)  # the other side: with the next news
+        basket.unsettled_ns = None
+        told: list[Told] = []
+        if found is None or (basket.found is not None and basket.found.side != found.side):
+            told += self._close(basket, "edge_gone", now_ns)
+        if found is not None and basket.found is None:
+            basket.opened_ns = now_ns
+            told.append(("basket_open", _data(basket) | attrs.asdict(found)))
         basket.found = found
-        if before is not None:
-            return []
-        basket.opened_ns = now_ns
-        return [("basket_open", _data(basket) | attrs.asdict(found))]
+        return told
 
     def _close(self, basket: Basket, reason: str, now_ns: int) -> list[Told]:
         if basket.found is None:
             return []
-        side, basket.found = basket.found.side, None
+        side, basket.found, basket.unsettled_ns = basket.found.side, None, None
         open_seconds = (now_ns - basket.opened_ns) / 1e9
         data = {"side": side, "reason": reason, "open_seconds": open_seconds}
         return [("basket_closed", _data(basket) | data)]
