@@ -6,6 +6,7 @@ The actors behind it, and who supervises whom, are in tree.py.
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from decimal import Decimal
 from random import Random
 from typing import TypeVar
 
@@ -158,6 +159,15 @@ class Service:
         """
         self._check(token)
         return self._relay.trust(token)
+
+    def tick_size(self, token: str) -> Decimal | None:
+        """The price grid of a token, USDC per share; None until the exchange has told it.
+
+        Levels of a time with another grid may lie off it. Raises as `trust`.
+        """
+        self._check(token)
+        inputs = self.env.hash_inputs.get(token)
+        return None if inputs is None or inputs.tick_size is None else Decimal(inputs.tick_size)
 
     @property
     def follows_account(self) -> bool:
