@@ -189,8 +189,9 @@ def collect(
             found[option.name] = read(value, option.flag)
     path = found.get("config")
     in_file = {} if path is None else _read_config(path, options)
-    defaults = {option.name: option.default for option in options}
-    return defaults | {TABLES_KEY: {}} | in_file | found
+    values: dict[str, Any] = {option.name: option.default for option in options}
+    values[TABLES_KEY] = {}
+    return values | in_file | found
 
 
 def settings_of(values: Mapping[str, Any]) -> Settings:
