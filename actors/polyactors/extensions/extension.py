@@ -328,7 +328,7 @@ def _sole(group: "BaseExceptionGroup[BaseException]") -> BaseException:
         members = cast("BaseExceptionGroup[BaseException]", members[0]).exceptions
     if len(members) > 1:
         return group
-    (error,) = members
+    error = members[0]
     trace = error.__traceback__
     while trace is not None and _is_machinery(trace):
         trace = trace.tb_next
