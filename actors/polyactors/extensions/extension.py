@@ -323,9 +323,9 @@ class Extensions:
 
 def _sole(group: "BaseExceptionGroup[BaseException]") -> BaseException:
     """The failure in a group of one, beginning where foreign code does; else the group."""
-    members = group.exceptions
+    members = list(group.exceptions)
     while len(members) == 1 and isinstance(members[0], BaseExceptionGroup):
-        members = cast("BaseExceptionGroup[BaseException]", members[0]).exceptions
+        members = list(cast("BaseExceptionGroup[BaseException]", members[0]).exceptions)
     if len(members) > 1:
         return group
     error = members[0]
