@@ -1,171 +1,217 @@
-"""`top-bridge`: republishes the top of every book on a WebSocket of its own.
+"""`top-bridge`: the top of every book on a socket of its own, for programs in any language.
 
-For whoever does not speak Python: a chart in a browser, a bot in another language. Each client gets
-one JSON array with the top of every token at first, and then arrays with those that changed:
+A client connects by TCP and reads lines, each a JSON object: no handshake, no library, `nc` is
+enough. Not a WebSocket, because any web page could open one to this machine and read along; nothing
+that a browser can open reads these lines. `hello` says how many tokens there are, a `top` for each
+follows, then a `top` for each change, and `alive` when nothing changes.
 
-    {"token": "8910…", "market": "0x…", "state": "LIVE", "reason": null, "settled": true,
-     "bid": "0.48", "bid_size": "30", "ask": "0.52", "ask_size": "25",
-     "time_ns": 1700000000000000000}
-
-The state goes out with every top, and what is not LIVE has no prices: a stale top cannot be taken
-for a good one. A client who is slow gets the newest top of each token and none of those between,
-so what waits for it is never more than one of each; who takes nothing for `stall_seconds` is let
-go.
+Every `top` has the trust state, and prices only while that is LIVE: a stale top is never shown as
+a good one. A client that takes less than is told gets of each token only the newest top, read from
+the book when the line is written; one that takes nothing for `stall_seconds` is dropped. The end of
+the lines is the end of all trust. Clients have nothing to say: who sends something is dropped, too.
 """
 
 import json
-from functools import partial
+import socket
+from contextlib import suppress
+from ipaddress import ip_address
 
 import attrs
 import trio
 from attrs.validators import ge, gt, le
-from trio_websocket import (
-    ConnectionClosed,
-    HandshakeError,
-    WebSocketConnection,
-    wrap_server_stream,
+
+from polyactors import (
+    ActorContext,
+    BookNotLive,
+    BookUpdated,
+    Gap,
+    Level,
+    StaleReason,
+    TrustChanged,
+    TrustState,
 )
 
-from polyactors import ActorContext, BookUpdated, Gap, TrustChanged, TrustState, actor
-
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
-TRY_AGAIN_LATER = 1013
-"""The close code for a client too many."""
-HANDSHAKE_SECONDS_MAX = 5.0
-CLOSE_SECONDS_MAX = 1.0
-CLIENT_MESSAGE_BYTES_MAX = 1024
-"""Clients have nothing to say; what they do say is read and thrown away."""
+LINES_PER_WRITE = 100
+UNSENT_BYTES_MAX = 65_536
+"""What the kernel holds for a client: tops that grow old where no newer one can replace them."""
+DAY_SECONDS = 86_400.0
+Price = tuple[str, str] | None
+"""USDC per share, and shares; None: an empty side, or no LIVE book."""
 
 
-def _is_reachable_on_purpose(bridge: "TopBridge", _: object, value: str) -> None:
-    if value not in LOOPBACK and not bridge.public:
-        raise ValueError(f"host {value!r} is open to others than this machine: set public = true")
+@attrs.frozen
+class Top:
+    """What a client is told of a token."""
+
+    state: TrustState
+    reason: StaleReason | None
+    settled: bool
+    """False while more of the same engine step may follow."""
+    bid: Price
+    ask: Price
 
 
 @attrs.define(eq=False)
 class Client:
-    """One who listens."""
+    """Who reads."""
 
     changed: dict[str, None]
-    """Tokens whose top is to be sent, the one that waits longest first."""
-    news: trio.Event = attrs.field(factory=trio.Event)
+    """Tokens that it is to be told of, in the order of their oldest untold change."""
+    told: dict[str, Top] = attrs.field(factory=dict[str, Top])
+    woken: trio.Event = attrs.field(factory=trio.Event)
 
-    def mark(self, token: str) -> None:
-        """Its top is another one."""
-        self.changed[token] = None
-        self.news.set()
+    def wake(self, tokens: dict[str, None]) -> None:
+        """There may be news of these."""
+        self.changed.update(tokens)
+        self.woken.set()
 
 
-@actor(mailbox=16_384)
+def _is_address(_: object, __: object, host: str) -> None:
+    try:
+        ip_address(host)
+    except ValueError:
+        raise ValueError(
+            f"host must be an IP address of this machine, such as 127.0.0.1, not {host!r}"
+        ) from None
+
+
 @attrs.define
 class TopBridge:
-    """Serves the top of every book, with its trust, to WebSocket clients."""
+    """Republishes the top of every book, with its trust, as lines of JSON on a TCP port."""
 
-    public: bool = False
-    """Whether `host` may be an address that others than this machine reach."""
-    host: str = attrs.field(default="127.0.0.1", validator=_is_reachable_on_purpose)
+    host: str = attrs.field(default="127.0.0.1", validator=_is_address)
+    """Who reaches this address can read along, without any password."""
     port: int = attrs.field(default=0, validator=[ge(0), le(65_535)])
-    """0 picks a free one, which is shown and published as `bridge_listening`."""
-    clients_max: int = attrs.field(default=50, validator=ge(1))
-    stall_seconds: float = attrs.field(default=10.0, validator=gt(0))
+    """0: any that is free; the event `bridge_listening` and the panel say which."""
+    clients_max: int = attrs.field(default=16, validator=ge(1))
+    stall_seconds: float = attrs.field(default=10.0, validator=[gt(0), le(DAY_SECONDS)])
+    """A client that takes longer for one write, up to LINES_PER_WRITE lines, is dropped."""
+    alive_seconds: float = attrs.field(default=5.0, validator=[gt(0), le(DAY_SECONDS)])
+    """Without a change a line says this often that there was none."""
     _clients: set[Client] = attrs.field(init=False, factory=set[Client])
-    _tops: dict[str, dict[str, object]] = attrs.field(
-        init=False, factory=dict[str, dict[str, object]]
-    )
-    """By token, until it changes."""
+    _where: str = attrs.field(init=False, default="")
     _context: ActorContext = attrs.field(init=False)
 
+    async def listen(self) -> tuple[trio.abc.Listener[trio.abc.Stream], int]:
+        """A listener and its port; a test has one without sockets. Raises OSError."""
+        try:
+            (listener,) = await trio.open_tcp_listeners(self.port, host=self.host)
+        except OSError as error:
+            where = f"{self.host} port {self.port}"
+            raise OSError(f"cannot listen on {where}: {error.strerror or error}") from None
+        return listener, listener.socket.getsockname()[1]
+
     async def setup(self, context: ActorContext) -> None:
-        """Listen. A port that is taken is a failure like any other: it is tried again."""
+        """Listen."""
         self._context = context
-        listeners = await trio.open_tcp_listeners(self.port, host=self.host)
-        address = listeners[0].socket.getsockname()
-        context.start_soon(partial(trio.serve_listeners, self.serve, listeners))
-        context.show(f"ws://{self.host}:{address[1]}")
-        await context.publish("bridge_listening", host=self.host, port=address[1])
+        listener, port = await self.listen()
+        self._where = f"{self.host} port {port}"
+        if not ip_address(self.host).is_loopback:
+            context.log.warning("other machines can read the tops", host=self.host, port=port)
+        context.start_soon(trio.serve_listeners, self._serve, [listener])
+        await context.publish("bridge_listening", host=self.host, port=port)
+        self._show()
 
     async def handle(self, batch: list[BookUpdated | TrustChanged | Gap]) -> None:
-        """Mark what changed, for every client; what is sent is read when it is sent."""
-        changed: dict[str, None] = {}
-        for message in batch:
-            if isinstance(message, Gap):
-                missed = self._context.service.tokens if message.token is None else (message.token,)
-                changed.update(dict.fromkeys(missed))
-            else:
-                changed[message.token] = None
-        for token in changed:
-            self._tops.pop(token, None)
-            for client in self._clients:
-                client.mark(token)
+        """Say which tokens have news; what it is the clients' own tasks read, when they write."""
+        tokens = {m.token: None for m in batch if not isinstance(m, Gap)}
+        if any(isinstance(m, Gap) and m.feed is None for m in batch):  # it was too slow itself
+            tokens = dict.fromkeys(self._context.service.tokens)
+        for client in self._clients:
+            client.wake(tokens)
 
-    async def serve(self, stream: trio.abc.Stream) -> None:
-        """Serve one client until it goes. Whatever it does, it hurts nobody else."""
-        async with trio.open_nursery() as nursery:
-            try:
-                with trio.fail_after(HANDSHAKE_SECONDS_MAX):
-                    request = await wrap_server_stream(
-                        nursery, stream, max_message_size=CLIENT_MESSAGE_BYTES_MAX
-                    )
-                    connection = await request.accept()
-                await self._serve(connection, nursery)
-            except (HandshakeError, ConnectionClosed, trio.TooSlowError, OSError):
-                self._context.count("clients_lost")
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._context.count("clients_lost")
-            finally:
-                nursery.cancel_scope.cancel()
-                await trio.aclose_forcefully(stream)
+    # --- one client -----------------------------------------------------------------------
 
-    async def _serve(self, connection: WebSocketConnection, nursery: trio.Nursery) -> None:
-        if len(self._clients) >= self.clients_max:
-            self._context.count("clients_refused")
-            with trio.move_on_after(CLOSE_SECONDS_MAX):
-                await connection.aclose(TRY_AGAIN_LATER, "there are enough clients")
-            return
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        if isinstance(stream, trio.SocketStream):
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES_MAX)
         client = Client(dict.fromkeys(self._context.service.tokens))
-        client.news.set()
-        self._clients.add(client)
-        self._context.gauge("clients", len(self._clients))
-        nursery.start_soon(_listen, connection, nursery.cancel_scope)
         try:
-            while True:
-                await client.news.wait()
-                client.news = trio.Event()
-                changed, client.changed = client.changed, {}
-                text = json.dumps([self._top(token) for token in changed])
-                with trio.fail_after(self.stall_seconds):
-                    await connection.send_message(text)
+            if len(self._clients) >= self.clients_max:
+                self._context.count("refused")
+                await self._write(stream, _line("refused", reason="too many clients"))
+                return
+            self._clients.add(client)
+            self._show()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_wait_gone, stream, nursery.cancel_scope)
+                await self._tell(client, stream)
+                nursery.cancel_scope.cancel()
         finally:
             self._clients.discard(client)
-            self._context.gauge("clients", len(self._clients))
+            self._show()
+            await trio.aclose_forcefully(stream)
 
-    def _top(self, token: str) -> dict[str, object]:
-        if token not in self._tops:
-            self._tops[token] = self._read(token)
-        return self._tops[token]
+    async def _tell(self, client: Client, stream: trio.abc.Stream) -> None:
+        """Write lines until the client has gone or stalls."""
+        lines = _line("hello", tokens=len(client.changed), time_ns=self._context.time_ns)
+        while await self._write(stream, lines):
+            told_at = trio.current_time()
+            lines = self._take_lines(client)
+            while not lines:
+                client.woken = trio.Event()
+                with trio.move_on_at(told_at + self.alive_seconds) as scope:
+                    await client.woken.wait()
+                lines = self._take_lines(client)
+                if scope.cancelled_caught and not lines:
+                    lines = _line("alive", time_ns=self._context.time_ns)
 
-    def _read(self, token: str) -> dict[str, object]:
-        book = self._context.service.book(token, allow_stale=True)
-        is_live = book.state is TrustState.LIVE
-        bid, ask = (book.best_bid, book.best_ask) if is_live else (None, None)
-        return {
-            "token": token,
-            "market": book.market,
-            "state": book.state.value,
-            "reason": None if book.reason is None else book.reason.value,
-            "settled": book.settled,
-            "bid": None if bid is None else str(bid.price),
-            "bid_size": None if bid is None else str(bid.size),
-            "ask": None if ask is None else str(ask.price),
-            "ask_size": None if ask is None else str(ask.size),
-            "time_ns": self._context.time_ns,
-        }
+    async def _write(self, stream: trio.abc.Stream, lines: bytes) -> bool:
+        """Whether the client took them."""
+        with trio.move_on_after(self.stall_seconds) as scope:
+            try:
+                await stream.send_all(lines)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return False
+        if scope.cancelled_caught:
+            self._context.count("stalled")
+        return not scope.cancelled_caught
+
+    def _take_lines(self, client: Client) -> bytes:
+        lines: list[bytes] = []
+        while client.changed and len(lines) < LINES_PER_WRITE:
+            token = next(iter(client.changed))
+            del client.changed[token]
+            top = self._read(token)
+            if client.told.get(token) != top:
+                client.told[token] = top
+                lines.append(self._top_line(token, top))
+        return b"".join(lines)
+
+    def _read(self, token: str) -> Top:
+        try:
+            book = self._context.service.book(token)
+        except BookNotLive as error:
+            return Top(error.state, error.reason, False, None, None)
+        return Top(book.state, None, book.settled, _price(book.best_bid), _price(book.best_ask))
+
+    def _top_line(self, token: str, top: Top) -> bytes:
+        self._context.count("lines")
+        return _line(
+            "top",
+            time_ns=self._context.time_ns,
+            token=token,
+            state=top.state.value,
+            reason=None if top.reason is None else top.reason.value,
+            settled=top.settled,
+            bid=top.bid,
+            ask=top.ask,
+        )
+
+    def _show(self) -> None:
+        self._context.gauge("clients", len(self._clients))
+        self._context.show(f"{self._where}, {len(self._clients)} of {self.clients_max} clients")
 
 
-async def _listen(connection: WebSocketConnection, scope: trio.CancelScope) -> None:
-    """Read and forget, which also notices that the client has gone."""
-    try:
-        while True:
-            await connection.get_message()
-    except ConnectionClosed:
-        scope.cancel()
+async def _wait_gone(stream: trio.abc.Stream, scope: trio.CancelScope) -> None:
+    with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+        await stream.receive_some(1)
+    scope.cancel()
+
+
+def _line(kind: str, **fields: object) -> bytes:
+    return json.dumps({"type": kind, **fields}).encode() + b"\n"
+
+
+def _price(level: Level | None) -> Price:
+    return None if level is None else (str(level.price), str(level.size))

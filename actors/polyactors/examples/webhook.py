@@ -1,236 +1,286 @@
-"""`webhook-alert`: tells a URL when a book, a feed, the account or an actor needs an eye.
+"""`webhook-alert`: tells a URL what is wrong, and when it is over.
 
-An alert is posted when a book has not been LIVE for `after_seconds`, and once more when it is LIVE
-again; when a feed is down and when it is up; when an actor gave up; when the account is not LIVE
-and when it is; and for events of other actors whose names are listed.
+What is told is *state*: a book, a feed or the account that is down for longer than `after_seconds`,
+an actor that gave up. So nothing of it waits in a queue: there is what is wrong now, and what the
+webhook was told; every `batch_seconds` the difference is posted, and was told when the answer is
+2xx. A webhook that is slow or down delays nothing, and gets the newest state when it is back; what
+came and went meanwhile is counted in `left_out`.
 
-A webhook that is slow, down or says 429 delays nothing and nobody: what waits for it is kept by
-subject, the newest of each, up to PENDING_MAX subjects; what found no room is counted and told. It
-is tried again, ever more rarely, up to every RETRY_SECONDS_MAX, until it takes the newest.
+Chosen events of other actors are no state: the newest EVENTS_MAX wait, the rest is in `left_out`.
+The event `began` says that the webhook is to forget what it was told: the rest is told afresh.
+
+A URL may itself be the secret: the log has only its host, and no error's own words.
 """
 
+import html
+import json
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterator
 from typing import Literal
 from urllib.parse import urlsplit
 
 import attrs
 import httpx2
 import trio
-from attrs.validators import ge, gt
+from attrs.validators import ge, gt, le, matches_re
 
 from polyactors import (
     AccountState,
-    AccountStateChanged,
     ActorContext,
     ActorEvent,
     ActorGaveUp,
-    FeedDown,
-    FeedUp,
-    Gap,
-    TrustChanged,
+    ActorRestarted,
     TrustState,
-    actor,
 )
 
-PENDING_MAX = 1000
-"""Subjects of which an alert may wait."""
-ALERTS_PER_POST_MAX = 100
-RETRY_SECONDS_MIN = 1.0
+EVENTS_MAX = 100
+ALERTS_PER_POST = 100
+LINE_CHARS_MAX = 500
 RETRY_SECONDS_MAX = 60.0
+"""Between attempts the wait doubles up to this, unless the answer's Retry-After asks for more."""
+RETRY_AFTER_SECONDS_MAX = 600.0
+DAY_SECONDS = 86_400.0
+Key = tuple[Literal["account", "actor", "book", "feed"], str]
+"""What is well or not, and its id."""
 Alert = dict[str, object]
-Message = TrustChanged | FeedDown | FeedUp | ActorGaveUp | AccountStateChanged | ActorEvent | Gap
+WORDS = {
+    "account": ("is not LIVE", "is LIVE again"),
+    "actor": ("stays down", "runs again"),
+    "book": ("is not LIVE", "is LIVE again"),
+    "feed": ("is down", "is up again"),
+}
 
 
-def _is_url(_: object, field: "attrs.Attribute[str]", value: str) -> None:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"{field.name} must begin with https:// or http://, not {value!r}")
+@attrs.define(eq=False)
+class Problem:
+    """Something that is, or was, not as it should be."""
+
+    since_ns: int
+    due_ns: int
+    """When it is old enough to be told."""
+    reason: str
+    over_ns: int | None = None
 
 
-def _is_set(_: object, field: "attrs.Attribute[str]", value: str) -> None:
-    if value and not os.environ.get(value):
-        raise ValueError(f"{field.name} names the environment variable {value}, which is not set")
+def _is_url(_: object, __: object, url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        is_good = False  # whose words repeat it
+    if not is_good or not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("url must begin with https:// or http:// and name a host")
+    if "@" in urlsplit(url).netloc:
+        raise ValueError("url must not hold a password: name a variable in token_variable")
 
 
-@actor(handle_seconds_max=5)
+def _is_variable(_: object, __: object, name: str) -> None:
+    value = os.environ.get(name, "") if name else "none is needed"
+    if not value:
+        raise ValueError(f"token_variable: the environment has no {name}; set it, or name another")
+    if not value.isascii() or not value.isprintable() or value != value.strip():
+        raise ValueError(f"token_variable: what {name} holds cannot be sent in a header")
+
+
 @attrs.define
 class WebhookAlert:
-    """Posts alerts to a URL: books that stay bad, feeds, actors that gave up, the account."""
+    """Posts to a URL which books, feeds and actors are down for long, and when that is over."""
 
-    url: str = attrs.field(validator=_is_url)
-    after_seconds: float = attrs.field(default=10.0, validator=ge(0))
-    """A book is told of when it has not been LIVE for so long."""
-    batch_seconds: float = attrs.field(default=1.0, validator=ge(0))
-    """What comes within so long goes out together."""
-    timeout_seconds: float = attrs.field(default=10.0, validator=gt(0))
-    format: Literal["json", "text"] = "json"
-    """`text` is {"text": "…"}, which chats take."""
-    header: str = "Authorization"
-    token_variable: str = attrs.field(default="", validator=_is_set)
-    """The environment variable with the value of that header; it is never logged."""
-    names: list[str] = attrs.field(factory=list)
-    """Events of other actors that are alerts."""
-    _pending: dict[str, Alert] = attrs.field(init=False, factory=dict[str, Alert])
-    """By subject, the one that waits longest first."""
+    url: str = attrs.field(validator=_is_url, repr=False)
+    format: Literal["json", "slack"] = "json"
+    """`slack`: a line of text for each alert, as {"text": …}."""
+    after_seconds: float = attrs.field(default=5.0, validator=[ge(0), le(DAY_SECONDS)])
+    """How long a book, a feed or the account must be down."""
+    batch_seconds: float = attrs.field(default=2.0, validator=[gt(0), le(DAY_SECONDS)])
+    """What comes within so long is one post."""
+    timeout_seconds: float = attrs.field(default=10.0, validator=[gt(0), le(DAY_SECONDS)])
+    """A post that takes longer has failed."""
+    events: list[str] = attrs.field(factory=list[str])
+    """Names of actors' events that are posted, too."""
+    token_variable: str = attrs.field(default="", validator=_is_variable)
+    """The environment variable with the value of a header, such as `Bearer …`; empty: none."""
+    token_header: str = attrs.field(default="Authorization", validator=matches_re(r"[\w-]+"))
+    _wrong: dict[Key, Problem] = attrs.field(init=False, factory=dict[Key, Problem])
+    """Now."""
+    _told: dict[Key, Problem] = attrs.field(init=False, factory=dict[Key, Problem])
+    """What the webhook holds for wrong."""
+    _events: deque[Alert] = attrs.field(init=False, factory=deque[Alert])
     _left_out: int = attrs.field(init=False, default=0)
-    _bad: dict[str, float] = attrs.field(init=False, factory=dict[str, float])
-    """Books that are not LIVE and not yet told: when they are, on Trio's clock."""
-    _told: set[str] = attrs.field(init=False, factory=set[str])
-    """Books, feeds and the account, as far as they are known to be bad: perhaps it still waits."""
-    _news: trio.Event = attrs.field(init=False, factory=trio.Event)
+    _turn: trio.Lock = attrs.field(init=False, factory=trio.Lock)
+    """One post at a time."""
     _context: ActorContext = attrs.field(init=False)
+    _client: httpx2.AsyncClient = attrs.field(init=False, repr=False)
+
+    async def open_client(self) -> httpx2.AsyncClient:
+        """The HTTP client; a test has one without sockets. In a thread, because it reads the trust
+        store, which takes longer than an actor may hold the event loop."""
+        return await trio.to_thread.run_sync(httpx2.AsyncClient)
 
     async def setup(self, context: ActorContext) -> None:
-        """Books that are not LIVE now have been so for an unknown time: their wait begins."""
+        """Begin afresh, whatever was told before."""
         self._context = context
-        self._look_at_all()
-        context.start_soon(self._watch)
-        context.start_soon(self._post_all)
+        self._client = await self.open_client()
+        self._add_event(context.name, "began", {"incarnation": context.incarnation})
+        context.start_soon(self._look_for_ever)
+        context.start_soon(self._post_for_ever)
 
-    async def handle(self, message: Message) -> None:
-        """Note what it means; never waits for the webhook."""
-        if isinstance(message, TrustChanged):
-            self._trust(message.token, message.state is TrustState.LIVE)
-        elif isinstance(message, FeedDown):
-            if message.reason != "stopping":
-                self._bad_news(message.feed, "feed_down", feed=message.feed, reason=message.reason)
-        elif isinstance(message, FeedUp):
-            self._good_news(message.feed, "feed_up", feed=message.feed)
-        elif isinstance(message, ActorGaveUp):
-            self._alert(message.path, "actor_gave_up", path=message.path, reason=message.reason)
-        elif isinstance(message, AccountStateChanged):
-            reason = None if message.reason is None else message.reason.value
-            if message.state is AccountState.LIVE:
-                self._good_news("account", "account_live")
-            else:
-                self._bad_news(
-                    "account", "account_not_live", state=message.state.value, reason=reason
-                )
-        elif isinstance(message, Gap):
-            if message.feed is None:  # this mailbox was full: the books are looked at anew
-                self._look_at_all()
-        elif message.name in self.names:
-            subject = f"{message.actor}/{message.name}"
-            self._alert(subject, message.name, actor=message.actor, data=dict(message.data))
+    async def handle(self, message: ActorGaveUp | ActorRestarted | ActorEvent) -> None:
+        """Note it; nothing here waits for the webhook."""
+        if isinstance(message, ActorGaveUp):
+            self._note(("actor", message.path), message.reason, 0.0)
+        elif isinstance(message, ActorRestarted):
+            self._note(("actor", message.path), None)
+        elif message.name in self.events:
+            self._add_event(message.actor, message.name, message.data)
 
     async def teardown(self) -> None:
-        """One last attempt for what waits."""
-        with suppress(httpx2.HTTPError, OSError):
-            if self._pending:
-                async with self.client() as client:
-                    await self._post(client, self._take())
+        """A last attempt."""
+        if hasattr(self, "_client"):
+            await self._post_due()
+            await self._client.aclose()
 
-    def client(self) -> httpx2.AsyncClient:
-        """What posts. `trust_env` is off: no proxy of the environment, no file of passwords."""
-        return httpx2.AsyncClient(timeout=self.timeout_seconds, trust_env=False)
+    # --- what is wrong --------------------------------------------------------------------
 
-    # --- what is an alert ---------------------------------------------------------------------
+    async def _look_for_ever(self) -> None:
+        while True:
+            found = dict(self._look())
+            gone = [key for key in self._wrong if key[0] != "actor" and key not in found]
+            for key in gone:  # such as a feed that another has replaced
+                self._note(key, None)
+            for key, reason in found.items():
+                self._note(key, reason, self.after_seconds)
+            await trio.sleep(self.batch_seconds)
 
-    def _trust(self, token: str, is_live: bool) -> None:
-        if not is_live:
-            if token not in self._told:
-                self._bad.setdefault(token, trio.current_time() + self.after_seconds)
-                self._news.set()
-            return
-        self._bad.pop(token, None)
-        self._good_news(token, "book_live", token=token)
-
-    def _look_at_all(self) -> None:
+    def _look(self) -> Iterator[tuple[Key, str | None]]:
         service = self._context.service
         for token in service.tokens:
-            self._trust(token, service.trust(token).state is TrustState.LIVE)
+            trust = service.trust(token)
+            is_live = trust.state is TrustState.LIVE
+            yield ("book", token), None if is_live else (trust.reason or trust.state).value
+        for feed in service.feed_statuses():
+            yield ("feed", feed.id), feed.down_reason
+        if service.follows_account:
+            account = service.account.believed()
+            is_live = account.state is AccountState.LIVE
+            yield ("account", ""), None if is_live else (account.reason or account.state).value
 
-    def _bad_news(self, subject: str, kind: str, **data: object) -> None:
-        self._told.add(subject)
-        self._alert(subject, kind, **data)
+    def _note(self, key: Key, reason: str | None, after_seconds: float = 0.0) -> None:
+        """It is not well for this reason; None: it is."""
+        now_ns = self._context.time_ns
+        before = self._wrong.get(key)
+        if reason is not None and before is None:
+            self._wrong[key] = Problem(now_ns, now_ns + int(after_seconds * 1e9), reason)
+        elif reason is not None and before is not None:
+            before.reason = reason
+        elif before is not None:
+            del self._wrong[key]
+            before.over_ns = now_ns
+            self._left_out += before.due_ns <= now_ns and self._told.get(key) is not before
 
-    def _good_news(self, subject: str, kind: str, **data: object) -> None:
-        """It is over: what nobody was told of yet is not told at all."""
-        if subject not in self._told:
-            return
-        self._told.discard(subject)
-        if self._pending.pop(subject, None) is None:
-            self._alert(subject, kind, **data)
-
-    async def _watch(self) -> None:
-        """Tell of the books that have been bad for long enough."""
-        while True:
-            now = trio.current_time()
-            for token in [token for token, due in self._bad.items() if due <= now]:
-                del self._bad[token]
-                trust = self._context.service.trust(token)
-                reason = None if trust.reason is None else trust.reason.value
-                state = trust.state.value
-                self._bad_news(token, "book_not_live", token=token, state=state, reason=reason)
-            due = min(self._bad.values(), default=now + 1.0)
-            await trio.sleep(min(max(due - now, 0.05), 1.0))
-
-    def _alert(self, subject: str, kind: str, **data: object) -> None:
-        if subject in self._pending:
-            del self._pending[subject]  # the newest replaces it, and waits from now on
-        elif len(self._pending) >= PENDING_MAX:
-            self._pending.pop(next(iter(self._pending)))
+    def _add_event(self, actor: str, name: str, data: object) -> None:
+        time_ns = self._context.time_ns
+        self._events.append(
+            {"kind": "event", "id": actor, "name": name, "time_ns": time_ns, "data": data}
+        )
+        if len(self._events) > EVENTS_MAX:
+            self._events.popleft()
             self._left_out += 1
-        self._pending[subject] = {"kind": kind, "time_ns": self._context.time_ns, **data}
-        self._news.set()
 
-    # --- posting ------------------------------------------------------------------------------
+    def _due(self) -> tuple[list[Alert], dict[Key, Problem]]:
+        """What the webhook does not know, and what it will hold for wrong then."""
+        now_ns = self._context.time_ns
+        alerts: list[Alert] = []
+        told = dict(self._told)
+        for key, problem in self._told.items():
+            if problem.over_ns is not None and len(alerts) < ALERTS_PER_POST:
+                alerts.append(_alert(key, problem, problem.over_ns))
+                del told[key]
+        for key, problem in self._wrong.items():
+            if problem.due_ns <= now_ns and key not in told and len(alerts) < ALERTS_PER_POST:
+                alerts.append(_alert(key, problem, now_ns))
+                told[key] = problem
+        return alerts, told
 
-    async def _post_all(self) -> None:
-        async with self.client() as client:
+    # --- the webhook ----------------------------------------------------------------------
+
+    async def _post_for_ever(self) -> None:
+        failures = 0
+        while True:
+            wait_seconds = min(self.batch_seconds * 2.0 ** min(failures, 32), RETRY_SECONDS_MAX)
+            await trio.sleep(max(wait_seconds, self.batch_seconds))
+            why, retry_after_seconds = await self._post_due()
+            failures = failures + 1 if why else 0
+            if failures == 1:
+                what = "the webhook takes nothing, trying again"
+                self._context.log.warning(what, host=urlsplit(self.url).hostname, why=why)
+            self._context.show(f"posts fail: {why}" if why else f"{len(self._told)} are down")
+            await trio.sleep(retry_after_seconds)
+
+    async def _post_due(self) -> tuple[str, float]:
+        """Post until all is told. Returns why it was not, and how long the webhook wants peace."""
+        async with self._turn:
             while True:
-                await self._news.wait()
-                await trio.sleep(self.batch_seconds)
-                self._news = trio.Event()
-                failures = 0
-                while self._pending:
-                    failures = 0 if await self._try(client) else failures + 1
-                    if failures:
-                        self._context.count("posts_failed")
-                        seconds = RETRY_SECONDS_MIN * 2.0 ** min(failures - 1, 10)
-                        await trio.sleep(min(seconds, RETRY_SECONDS_MAX))
+                alerts, told = self._due()
+                events = list(self._events)[: ALERTS_PER_POST - len(alerts)]
+                if not alerts and not events:
+                    return "", 0.0
+                before, left_out = self._told, self._left_out
+                self._told = told  # as if: what ends meanwhile must be told, too
+                why, retry_after_seconds = await self._post([*alerts, *events], left_out)
+                self._context.count("posts_failed" if why else "posts")
+                if why:
+                    fresh = [one for key, one in told.items() if before.get(key) is not one]
+                    self._left_out += sum(one.over_ns is not None for one in fresh)
+                    self._told = before
+                    return why, retry_after_seconds
+                self._left_out -= left_out
+                while events and self._events and self._events[0] in events:
+                    events.remove(self._events.popleft())
 
-    async def _try(self, client: httpx2.AsyncClient) -> bool:
-        """Post some; what was not taken waits on, unless something newer of its subject came."""
-        taken, left_out = self._take(), self._left_out
+    async def _post(self, alerts: list[Alert], left_out: int) -> tuple[str, float]:
+        """Returns why it was not taken, empty if it was, and its Retry-After."""
+        token = os.environ.get(self.token_variable)
+        headers = {} if token is None else {self.token_header: token}
+        body = {"actor": self._context.name, "alerts": alerts, "left_out": left_out}
+        if self.format == "slack":
+            body = {"text": _text(alerts, left_out)}
         try:
-            await self._post(client, taken)
-        except (httpx2.HTTPError, OSError) as error:
-            # Its text may quote the URL, and a URL may be a secret.
-            self._context.log.warning("the webhook takes no alerts", why=type(error).__name__)
-            self._pending = taken | self._pending
-            return False
-        self._left_out -= left_out
-        self._context.count("alerts_posted", len(taken))
-        self._context.show(f"{len(self._told)} bad; last told: {_sentence(taken)}")
-        return True
+            with trio.fail_after(self.timeout_seconds):
+                async with self._client.stream(
+                    "POST", self.url, json=body, headers=headers
+                ) as answer:  # whose body nobody reads
+                    if answer.is_success:
+                        return "", 0.0
+                    after = answer.headers.get("retry-after", "")
+                    seconds = float(after) if after.isdecimal() else 0.0  # or a date
+                    why = f"status {answer.status_code}"
+                    return why, min(seconds, RETRY_AFTER_SECONDS_MAX)
+        except (httpx2.HTTPError, trio.TooSlowError) as error:
+            return type(error).__name__, 0.0
 
-    def _take(self) -> dict[str, Alert]:
-        subjects = list(self._pending)[:ALERTS_PER_POST_MAX]
-        return {subject: self._pending.pop(subject) for subject in subjects}
 
-    async def _post(self, client: httpx2.AsyncClient, alerts: Mapping[str, Alert]) -> None:
-        body: dict[str, object]
-        if self.format == "json":
-            body = {"alerts": list(alerts.values()), "left_out": self._left_out}
-        else:
-            body = {"text": "\n".join(_line(alert) for alert in alerts.values())}
-        secret = os.environ.get(self.token_variable, "") if self.token_variable else ""
-        headers = {self.header: secret} if secret else {}
-        response = await client.post(self.url, json=body, headers=headers)
-        response.raise_for_status()
+def _alert(key: Key, problem: Problem, now_ns: int) -> Alert:
+    return {
+        "kind": key[0],
+        "id": key[1],
+        "is_over": problem.over_ns is not None,
+        "reason": problem.reason,
+        "since_ns": problem.since_ns,
+        "seconds": (now_ns - problem.since_ns) / 1e9,
+    }
+
+
+def _text(alerts: list[Alert], left_out: int) -> str:
+    lines = [_line(alert)[:LINE_CHARS_MAX] for alert in alerts]
+    lines += [f"{left_out} more came and went unseen"] if left_out else []
+    return html.escape("\n".join(lines), quote=False)
 
 
 def _line(alert: Alert) -> str:
-    data = ", ".join(
-        f"{key} {value}"
-        for key, value in alert.items()
-        if key not in ("kind", "time_ns") and value is not None
-    )
-    return f"{alert['kind']}: {data}"
-
-
-def _sentence(alerts: Mapping[str, Alert]) -> str:
-    return _line(list(alerts.values())[-1])
+    kind, name = str(alert["kind"]), alert["id"]
+    if kind == "event":
+        return f"{name}: {alert['name']} {json.dumps(alert['data'])}"
+    words = WORDS[kind][bool(alert["is_over"])]
+    return f"{kind} {name} {words}, after {alert['seconds']:.1f} s: {alert['reason']}"
