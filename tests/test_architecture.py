@@ -32,9 +32,9 @@ TOP = (
     "polyactors.logs",
     "polyactors.demo",
     "polyactors.replay",
-    "polyactors.testing.stage",
+    "polyactors.testing",
 )
-PUBLIC = ("polyactors", "polyactors.__main__", "polyactors.testing")
+PUBLIC = ("polyactors", "polyactors.__main__")
 TREE = ("polyactors.tree", "polyactors.feed_tree")
 SERVICE = ("polyactors.service", *TREE)
 ACTORS = ("connection", "heartbeat", "parser", "books", "shard", "snapshots", "audit", "observer")

@@ -7,16 +7,15 @@ A field `ws_url` is the option `--ws-url`, the variable `POLYACTORS_WS_URL` and 
 import math
 import os
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
 
 import attrs
 import cattrs
 from attrs import frozen
-from cattrs.cols import list_structure_factory
 
 from polyactors.errors import UsageError
 
@@ -218,24 +217,9 @@ def _strict_decimal(value: Any, _: type) -> Decimal:
     return number
 
 
-def _is_list(type_: Any) -> bool:
-    return get_origin(type_) is list
-
-
-def _strict_list(type_: Any, converter: cattrs.Converter) -> Callable[[Any, type], Any]:
-    structure: Callable[[Any, type], Any] = list_structure_factory(type_, converter)
-
-    def strict(value: Any, type_: type) -> Any:
-        if not isinstance(value, list):  # of a text it would be the letters
-            raise TypeError(f"expected a list, got {value!r}")
-        return structure(value, type_)
-
-    return strict
-
-
 def make_converter() -> cattrs.Converter:
     """A converter for what users write: nothing is guessed, and every unknown key is a fault."""
-    converter = cattrs.Converter(forbid_extra_keys=True)
+    converter = cattrs.Converter(forbid_extra_keys=True, use_alias=True)
     hooks: list[tuple[Any, Callable[[Any, type], Any]]] = [
         (float, _strict_float),
         (int, _strict_int),
@@ -245,8 +229,46 @@ def make_converter() -> cattrs.Converter:
     ]
     for type_, hook in hooks:
         converter.register_structure_hook(type_, hook)
-    converter.register_structure_hook_factory(_is_list, _strict_list)
+    converter.register_structure_hook_func(_is_literal, _strict_literal)
+    _be_strict_with_lists(converter)
     return converter
+
+
+def _is_literal(type_: Any) -> bool:
+    return get_origin(type_) is Literal
+
+
+def _strict_literal(value: Any, type_: Any) -> Any:
+    for allowed in get_args(type_):
+        if value == allowed and type(value) is type(allowed):
+            return value
+    raise ValueError(f"expected one of {', '.join(map(repr, get_args(type_)))}, got {value!r}")
+
+
+def _be_strict_with_lists(converter: cattrs.Converter) -> None:
+    """A text is no list of its letters, which cattrs takes it for."""
+    asked: set[Any] = set()
+
+    def is_collection(type_: Any) -> bool:
+        origin = get_origin(type_) or type_
+        is_one = isinstance(origin, type) and issubclass(origin, Collection)
+        return is_one and not issubclass(origin, str | bytes | Mapping) and type_ not in asked
+
+    def hook_of(type_: Any) -> Callable[[Any, Any], Any]:
+        asked.add(type_)
+        try:
+            take = converter.get_structure_hook(type_, cache_result=False)
+        finally:
+            asked.discard(type_)
+
+        def strict_list(value: Any, kind: Any) -> Any:
+            if not isinstance(value, list | tuple | set | frozenset):
+                raise TypeError(f"expected a list, got {value!r}")
+            return take(value, kind)
+
+        return strict_list
+
+    converter.register_structure_hook_factory(is_collection, hook_of)
 
 
 _converter = make_converter()
@@ -277,13 +299,16 @@ def read_file(path: str) -> dict[str, Any]:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """The settings found as POLYACTORS_… in the environment. Raises UsageError."""
+    """The settings found as POLYACTORS_… in the environment; an empty one counts as not set.
+
+    Raises UsageError.
+    """
     environment = os.environ if environment is None else environment
     found: dict[str, Any] = {}
     for field in attrs.fields(Settings):
         name = ENVIRONMENT_PREFIX + field.name.upper()
-        if name in environment:
-            found[field.name] = parse_text(name, environment[name], field.type)
+        if text := environment.get(name):
+            found[field.name] = parse_text(name, text, field.type)
     return found
 
 

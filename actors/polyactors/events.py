@@ -28,16 +28,21 @@ class BookUpdated:
     type: ClassVar[str] = "book_updated"
     time_ns: int
     token: str
+    """Token id, decimal digits."""
     market: str
+    """Condition id, 0x and 64 hex digits."""
     epoch: int
     """The session that the news came from; epochs never repeat."""
     best_bid: Decimal | None
     """USDC per share; None for an empty side."""
     best_ask: Decimal | None
+    """Likewise; both are None while an unsettled book looks crossed."""
     bids: int
     """Number of price levels."""
     asks: int
+    """Likewise."""
     cause: Cause
+    """By what the book changed: a whole book of the stream, changes, or a book of REST."""
     settled: bool
     """False while the token's hash group is open: more of the same engine step may follow."""
 
@@ -52,6 +57,7 @@ class TradePrinted:
     market: str
     epoch: int
     price: Decimal
+    """USDC per share."""
     size: Decimal
     """Shares."""
     side: Literal["BUY", "SELL"]
@@ -70,7 +76,9 @@ class TickSizeChanged:
     market: str
     epoch: int
     old: Decimal | None
+    """USDC per share; None when the exchange did not say."""
     new: Decimal
+    """USDC per share."""
 
 
 @frozen(kw_only=True)
@@ -84,8 +92,11 @@ class TrustChanged:
     """None until the exchange has named it: a subscription knows only the token."""
     epoch: int | None
     state: TrustState
+    """The state from now on."""
     previous: TrustState
+    """The state before."""
     reason: StaleReason | None
+    """Set when, and only when, the state is STALE."""
 
 
 @frozen(kw_only=True)
@@ -100,6 +111,7 @@ class Gap:
     token: str | None
     """None: every token of the feed."""
     reason: StaleReason
+    """Why."""
 
 
 @frozen(kw_only=True)
@@ -136,8 +148,11 @@ class ActorRestarted:
     type: ClassVar[str] = "actor_restarted"
     time_ns: int
     path: str
+    """Where it stands in the tree: ids from the root down, joined by `/`."""
     incarnation: int
+    """How often it was started, this time included."""
     reason: str
+    """Why it had ended; for a session the words of `feed_down`."""
 
 
 @frozen(kw_only=True)
@@ -233,7 +248,9 @@ class PositionChanged:
     old: Decimal
     """Shares: what the known trades summed up to before."""
     new: Decimal
+    """Shares: what they sum up to now."""
     fill: FillReading
+    """What came in, or was given back."""
     reconciled: bool
 
 
@@ -245,8 +262,11 @@ class AccountStateChanged:
     time_ns: int
     epoch: int | None
     state: AccountState
+    """The state from now on."""
     previous: AccountState
+    """The state before."""
     reason: AccountReason | None
+    """Set when, and only when, the state is STALE."""
 
 
 @frozen(kw_only=True)

@@ -19,6 +19,7 @@ class Frames:
     received_at_ns: int
     """Wall clock, nanoseconds since the epoch, when the batch was taken from the socket."""
     frames: list[str | bytes]
+    """In the order of their arrival: texts as str, a binary frame as bytes."""
 
 
 @frozen
@@ -46,6 +47,7 @@ class Resync:
 
     token: str
     why: StaleReason
+    """What put the book in doubt."""
 
 
 @frozen
@@ -55,11 +57,14 @@ class SendPing:
 
 @frozen
 class Abort:
-    """heartbeat or parser → connection: this session is no good, fail."""
+    """heartbeat, parser or account → connection: this session is no good, fail."""
 
     epoch: int
+    """The session that is meant: another one goes on."""
     reason: str
+    """The word of the `feed_down` that follows."""
     detail: str
+    """For people."""
 
 
 @frozen

@@ -16,7 +16,7 @@ from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
 from polyactors.stream import Subscription as StreamSubscription
 from polyactors.user.line import CREDENTIALS_REFUSED, LINE_ID
-from polysupervisor import Context, Event, EventKind, ExitKind, Subscription
+from polysupervisor import Context, Event, EventKind, ExitKind, ExitReason, Subscription
 
 FEEDS_PATH = "root/core/feeds/"
 USER_PATH = f"root/{LINE_ID}"
@@ -28,13 +28,14 @@ async def run_observer(
     runtime_events: Subscription,
     env: Environment,
     feed_gave_up: Callable[[str], None],
+    actor_failed: Callable[[str, ExitReason], None],
     actor_gave_up: Callable[[str], None],
 ) -> None:
     """Turn the runtime's events into the service's, until both have ended.
 
     `runtime_events` belongs to the service and survives this actor; `feed_gave_up` hears the
-    id of a feed whose supervisor exhausted its restart intensity, `actor_gave_up` the path of
-    whatever stays down.
+    id of a feed whose supervisor exhausted its restart intensity, `actor_failed` the path of
+    whatever failed and how, `actor_gave_up` of whatever stays down.
     """
     reasons: dict[str, str] = {}
     dropped = runtime_events.dropped
@@ -44,6 +45,8 @@ async def run_observer(
             # Restarts may be missing in the stream and the summary; the books know on their own.
             lost, dropped = runtime_events.dropped - dropped, runtime_events.dropped
             log.warning("events of the supervisors were lost", events=lost)
+        if event.reason is not None and _has_failed(event):
+            actor_failed(event.path, event.reason)
         if event.kind is EventKind.EXITED and event.reason is not None:
             reasons[event.path] = (
                 # No bug, so not a "crash": the words of feed_down are enough.
@@ -76,7 +79,8 @@ def _forget(reasons: dict[str, str], path: str) -> None:
 
 
 def _has_failed(event: Event) -> bool:
-    """Whether it was stopped as failed: it held the event loop, or left its messages waiting."""
+    """Whether it crashed, or was stopped as failed: it held the event loop, or left its messages
+    waiting."""
     return event.reason is not None and event.reason.kind in (ExitKind.CRASH, ExitKind.STALLED)
 
 

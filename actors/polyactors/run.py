@@ -27,9 +27,10 @@ from polyactors.preflight import preflight
 from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.stops import deliver_soon, until_signal
+from polyactors.terminal.account import NEVER_READ
 from polyactors.terminal.display import Display
 from polyactors.terminal.pipes import complain
-from polyactors.terminal.screen import Verified, messages, states_text
+from polyactors.terminal.screen import Verified, account_text, messages, states_text
 from polyactors.terminal.text import count, duration, printable
 from polyactors.user.line import REFUSED, UserLine
 from polysupervisor import run_app
@@ -133,12 +134,13 @@ def finish(code: int, service: Service, outputs: Outputs, display: Display) -> i
 def _results(service: Service) -> Generator[str, None, None]:
     statistics = service.statistics
     if service.follows_account:
-        account = service.account.account
-        yield (
-            f"account {service.account.trust.state.value}, "
-            f"{count(len(account.open_orders()), 'open order')}, "
-            f"{count(len(account.trades), 'trade')}"
+        line = service.account
+        trust = line.trust  # as it was when the service stopped
+        known = (
+            f"{count(len(line.account.open_orders()), 'open order')}, "
+            f"{count(len(line.account.trades), 'trade')}"
         )
+        yield f"account {account_text(trust)}, {known if line.was_accepted else NEVER_READ}"
     if service.tokens:
         yield f"books {states_text(service.states())}"
     yield count(messages(statistics), "message")

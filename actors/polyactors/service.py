@@ -42,9 +42,14 @@ class FeedStatus:
     epoch: int | None
     """The live session; None while there is none."""
     down_reason: str | None
+    """Why the last session ended, in the words of `feed_down`; None while one is live or none
+    was tried."""
     tokens: int
+    """How many it carries."""
     live: int
+    """How many of them are LIVE."""
     messages: int
+    """Frames parsed since the service began."""
 
 
 @frozen
@@ -53,7 +58,9 @@ class TokenStatus:
 
     token: str
     feed: str
+    """Id of the feed whose book is shown."""
     reading: BookReading
+    """The book, labelled, LIVE or not."""
 
 
 class Service:
@@ -96,6 +103,7 @@ class Service:
             discover=self._discover if wanted.needs_listing else None,
             user=user,
             extensions=self._extensions.supervisor(self) if self._extensions else None,
+            actor_failed=self._extensions.failed,
             actor_gave_up=self._extensions.gave_up,
             last=None if last is None else last(self),
             rng=rng,
@@ -105,7 +113,13 @@ class Service:
     # --- for programs ---------------------------------------------------------------------
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until stopped. Raises SupervisorEscalation when the root gives up."""
+        """Run until stopped; `task_status` is told when every actor is up, which does not wait for
+        the exchange.
+
+        Raises SupervisorEscalation when the root gives up. Cancellation: the actors are stopped
+        in reverse order without grace, and waited for. Resource handling: every subscription to
+        the events ends; `rest` stays open.
+        """
         try:
             await self.root.run(task_status=task_status)
         finally:
@@ -174,20 +188,20 @@ class Service:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """Every token that the service follows."""
+        """Every token that the service follows, in no promised order."""
         return self._relay.tokens
 
     @property
     def statistics(self) -> Statistics:
-        """The counters of the service."""
+        """The counters of the service, live; `summary` has them as plain values."""
         return self.env.statistics
 
     def states(self) -> Counter[str]:
-        """Number of tokens by trust state."""
+        """Number of tokens by the name of their trust state; a state without any may be absent."""
         return self._relay.states()
 
     def summary(self) -> dict[str, object]:
-        """What `--summary` writes."""
+        """What `--summary` writes: plain values, ready for JSON."""
         summary = self.statistics.summary(dict(self.states()))
         if self._user is not None:
             summary["account"] = self._user.summary()

@@ -3,9 +3,9 @@
 Publishing never waits: a slow subscriber hurts only itself, and is told so in its own stream.
 When its queue is full, book updates coalesce (the latest of each token stays, in its newest
 place). If even that is not enough the oldest events are given up, and a Gap with the reason
-overflow stands before all that is left; of every token the last update and the last trust change
-are the last to go, and so is the last state of the account, so that a reader who takes no notice
-of the Gap still does not go on trusting a book, or an account, that has turned STALE.
+overflow stands before all that is left; of every token the last update goes after all else, and
+the last trust change last of all, with the last state of the account, so that a reader who takes
+no notice of the Gap still does not go on trusting a book, or an account, that has turned STALE.
 """
 
 from collections import deque
@@ -134,7 +134,7 @@ class Subscription:
         }
         latest = set(found.values())
         kept = [
-            (event, index in latest)
+            (event, 0 if index not in latest else 1 if isinstance(event, BookUpdated) else 2)
             for index, event in enumerate(self._events)
             if index in latest or not isinstance(event, BookUpdated)
         ]
@@ -144,19 +144,19 @@ class Subscription:
         is_enough = len(kept) <= self._limit - self._limit // 8
         self._events = deque(event for event, _ in kept) if is_enough else self._give_up(kept)
 
-    def _give_up(self, events: list[tuple[Event, bool]]) -> deque[Event]:
-        """Half of the room, the newest `events`; the bool says which are the last to go."""
-        excess = len(events) - self._limit // 2 + 1  # one place is the marker's
-        kept: list[Event] = []
-        for event, is_latest in events:
-            if _is_marker(event) or (excess > 0 and not is_latest):
-                excess -= 1
-                self.lost += not _is_marker(event)
-            else:
-                kept.append(event)
-        if excess > 0:  # more tokens than that
-            self.lost += excess
-            kept = kept[excess:]
+    def _give_up(self, events: list[tuple[Event, int]]) -> deque[Event]:
+        """Half of the room, the newest `events`; the highest numbers are the last to go."""
+        kept = [(event, rank) for event, rank in events if not _is_marker(event)]
+        excess = len(kept) - self._limit // 2 + 1  # one place is the marker's
+        for turn in range(3):
+            left: list[tuple[Event, int]] = []
+            for event, rank in kept:
+                if rank == turn and excess > 0:
+                    excess -= 1
+                    self.lost += 1
+                else:
+                    left.append((event, rank))
+            kept = left
         marker = Gap(
             time_ns=self._clock_ns(),
             feed=None,
@@ -164,7 +164,7 @@ class Subscription:
             token=None,
             reason=StaleReason.OVERFLOW,
         )
-        return deque([marker, *kept])
+        return deque([marker, *(event for event, _ in kept)])
 
 
 def _checked(limit: object) -> int:

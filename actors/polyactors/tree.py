@@ -50,6 +50,7 @@ from polysupervisor import (
     Context,
     DynamicSupervisor,
     EventBus,
+    ExitReason,
     Intensity,
     MailboxSpec,
     NotRunning,
@@ -82,13 +83,16 @@ class Tree:
         discover: Callable[[Context[object]], Awaitable[None]] | None,
         user: UserLine | None,
         extensions: Supervisor | None,
+        actor_failed: Callable[[str, ExitReason], None],
         actor_gave_up: Callable[[str], None],
         last: ChildSpec[object] | None,
         rng: Random | None,
     ) -> None:
         """`relay` has the service's feeds: what is added starts with `grow`, what is removed
-        stops with `shrink`. `actor_gave_up` hears the path of any actor that stays down."""
+        stops with `shrink`. `actor_failed` hears the path of any actor that failed, and
+        how; `actor_gave_up` of any that stays down."""
         self._env = env
+        self._actor_failed = actor_failed
         self._actor_gave_up = actor_gave_up
         self._rest = rest
         self._relay = relay
@@ -171,6 +175,7 @@ class Tree:
                         self._runtime_events,
                         self._env,
                         self._feed_gave_up,
+                        self._actor_failed,
                         self._actor_gave_up,
                     )
                 ),

@@ -101,7 +101,9 @@ async def test_the_account_alone_is_followed_shown_and_written(autojump_clock: M
             nursery.start_soon(trade)
             assert await bench.run() == 0
         shown = bench.view.getvalue()
-        assert "recovered by REST: 1 order" in shown
+        assert "placed: BUY 7 at 0.01" in shown
+        assert "(by REST)" in shown
+        assert " → " in shown, "the position"
         assert "the account is LIVE" in shown
         assert "cancelled: BUY 7 at 0.01" in shown
         assert "CONFIRMED: BUY" in shown
@@ -140,7 +142,9 @@ async def test_with_books_both_are_followed(autojump_clock: MockClock) -> None:
         wanted = Wanted(tokens=tuple(bench.venue.tokens))
         assert await bench.run(wanted, is_account=False) == 0
         shown = bench.view.getvalue()
-        assert "status: account LIVE; feeds 1/1 up; books 4 LIVE; " in shown
+        assert (
+            "status: account LIVE, 1 open order, 0 positions; feeds 1/1 up; books 4 LIVE; " in shown
+        )
         assert "account LIVE, 1 open order, 0 trades; books 4 LIVE; " in shown.splitlines()[-1]
         kinds = {line["type"] for line in bench.lines()}
         assert {"book_updated", "order_changed", "account_state"} <= kinds

@@ -86,6 +86,7 @@ def test_run_is_the_command_when_none_is_named() -> None:
 def test_the_values_of_every_option_reach_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = stop_before_running(monkeypatch, "demo")
     argv = "demo --seed 7 --markets 2 --rate 5 --no-faults --seconds 3 --events - --plain"
+    argv += " --actor a:B --actor c"
     assert main(argv.split()) == 0
     assert calls == [
         {
@@ -98,7 +99,7 @@ def test_the_values_of_every_option_reach_the_command(monkeypatch: pytest.Monkey
             "summary": None,
             "plain": True,
             "log_level": "warning",
-            "actor": None,
+            "actor": ["a:B", "c"],
             "actors": {},
             "config": None,
         }

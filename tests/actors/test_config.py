@@ -68,6 +68,10 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch)
     assert from_environment()["ws_url"] == "ws://127.0.0.1:9/ws"
 
 
+def test_an_empty_variable_counts_as_not_set() -> None:
+    assert from_environment({"POLYACTORS_WS_URL": "", "POLYACTORS_AUDIT_SECONDS": ""}) == {}
+
+
 def test_unknown_keys_are_named() -> None:
     text = refusal({"ping_intervall_seconds": 5.0, "colour": "red"})
     assert "ping_intervall_seconds" in text

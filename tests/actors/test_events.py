@@ -9,6 +9,8 @@ import pytest
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.events import (
     AccountStateChanged,
+    ActorEvent,
+    ActorGaveUp,
     ActorRestarted,
     BookUpdated,
     Event,
@@ -132,6 +134,18 @@ EXAMPLES: list[tuple[type, dict[str, Any], str, dict[str, Any]]] = [
         {"feed": "feed-0", "epoch": 3, "reason": "closed_1006", "detail": "gone"},
         "feed_down",
         {"feed": "feed-0", "epoch": 3, "reason": "closed_1006"},
+    ),
+    (
+        ActorGaveUp,
+        {"path": "root/extensions/watch", "incarnation": 6, "reason": "crash (ValueError: no)"},
+        "actor_gave_up",
+        {"path": "root/extensions/watch", "incarnation": 6, "reason": "crash (ValueError: no)"},
+    ),
+    (
+        ActorEvent,
+        {"actor": "watch", "name": "spread_wide", "data": {"token": "1", "deep": [1, {"x": None}]}},
+        "actor_event",
+        {"actor": "watch", "name": "spread_wide", "data": {"token": "1", "deep": [1, {"x": None}]}},
     ),
     (
         FaultInjected,

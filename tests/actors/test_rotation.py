@@ -529,8 +529,12 @@ def test_rotations_do_not_grow_memory() -> None:
         await rotations(world, 2)
         before = snapshot()
         await rotations(world, 40)
-        for found in snapshot().compare_to(before, "lineno"):
-            grown[str(found.traceback)] = found.size_diff
+        for _ in range(4):  # one of them may lie within a rotation, when there are two feeds
+            await rotations(world, 1)
+            found = {str(f.traceback): f.size_diff for f in snapshot().compare_to(before, "lineno")}
+            if not grown or sum(found.values()) < sum(grown.values()):
+                grown.clear()
+                grown.update(found)
         return world
 
     try:

@@ -261,8 +261,15 @@ def test_standard_output_with_data_carries_nothing_else(
         raise Chosen
 
     monkeypatch.setattr(Display, "choose", choose)
-    values: dict[str, Any] = {"events": None, "summary": None, "plain": False, "log_level": "error"}
-    values |= {"actor": None, "actors": {}, "config": None}
+    values: dict[str, object] = {
+        "events": None,
+        "summary": None,
+        "plain": False,
+        "log_level": "error",
+        "actor": None,
+        "actors": {},
+        "config": None,
+    }
     for extra in ({}, {name: "-"}):
         with pytest.raises(Chosen):
             commands.demo_command(values | extra | {"seed": 1, "markets": 1, "rate": 1.0})

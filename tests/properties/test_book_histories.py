@@ -8,7 +8,6 @@ import pytest
 from hypothesis import Phase, assume, find, given, settings
 from hypothesis import strategies as st
 
-from polyactors import testing
 from polyactors.book.numbers import PRICE_ONE, Side, to_units
 from polyactors.book.orderbook import Level, OrderBook
 from polyactors.protocol.events import BookSnapshot, LevelChange, PriceChange
@@ -23,6 +22,7 @@ from polyactors.testing import (
     prices,
     sizes,
 )
+from polyactors.testing import books as books_module
 
 TICKS = st.sampled_from([Decimal(tick) for tick in ("0.1", "0.01", "0.001", "0.0001", "0.0025")])
 RUNNABLE = {
@@ -32,7 +32,7 @@ RUNNABLE = {
 
 
 def test_the_example_in_the_docstring_runs() -> None:
-    result = doctest.testmod(testing)
+    result = doctest.testmod(books_module)
     assert result.attempted > 0
     assert result.failed == 0
 

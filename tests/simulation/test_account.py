@@ -150,3 +150,72 @@ def test_credentials_that_are_refused_end_in_one_sentence_and_no_storm(
 
     follow_account(5, scenario)
     assert len([r for r in caplog.records if "refuses the API credentials" in r.getMessage()]) == 1
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_credentials_that_cease_to_be_taken_are_named_until_they_are_refused_for_good(
+    number: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The channel and REST refuse them together: sessions begin and end, and that says nothing."""
+
+    async def scenario(world: AccountWorld) -> None:
+        await world.trade(5.0)
+        await world.come_to_rest()
+        since = len(world.events)
+        world.account.revoke()
+        began = trio.current_time()
+        await world.until(lambda: AccountState.REFUSED in world.states)
+        assert trio.current_time() - began >= 180.0
+        told = [e for e in world.events[since:] if isinstance(e, AccountStateChanged)]
+        path = [(event.state, event.reason) for event in told]
+        refused = (AccountState.STALE, AccountReason.CREDENTIALS_REFUSED)
+        assert path[-2:] == [refused, (AccountState.REFUSED, None)]
+        # Before that it may have been a session that ended, and one that begins.
+        assert len(path) <= 6
+        (named,) = [event for event in told if (event.state, event.reason) == refused]
+        assert (named.time_ns - told[0].time_ns) / 1e9 < 8.0
+        assert world.line.trust.state is AccountState.REFUSED
+
+    follow_account(number, scenario)
+    said = [record.getMessage() for record in caplog.records]
+    assert len([line for line in said if "refuses the API credentials, which it had" in line]) == 1
+
+
+@pytest.mark.parametrize("seconds", [3.0, 40.0, 150.0])
+def test_credentials_that_are_taken_again_in_time_are_made_good(seconds: float) -> None:
+    async def scenario(world: AccountWorld) -> None:
+        await world.trade(5.0)
+        await world.come_to_rest()
+        world.account.revoke()
+        await trio.sleep(seconds)
+        assert world.line.believed().state is not AccountState.LIVE
+        world.account.restore()
+        await world.trade(5.0)
+        await world.come_to_rest()
+        assert AccountState.REFUSED not in world.states
+        assert not world.line.is_refused_for_now
+
+    follow_account(7, scenario)
+
+
+def test_trades_that_rest_has_forgotten_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    """The exchange has lost its memory: what was not settled stays, and that is told."""
+
+    async def scenario(world: AccountWorld) -> None:
+        await world.trade(10.0)
+        known = world.line.account.trades
+        world.account.cancel_all()
+        await trio.sleep(20.0)
+        assert known
+        assert world.line.unlisted_trades == set()
+        world.account.trades.clear()
+        await trio.sleep(100.0)
+        assert world.line.unlisted_trades == set(known)
+        summary = world.service.summary()["account"]
+        assert isinstance(summary, dict)
+        assert summary["unlisted_trades"] == len(known)
+        assert world.line.believed().state is AccountState.LIVE
+
+    follow_account(3, scenario, settlement=Settlement(mined_seconds=(9999.0, 9999.0)))
+    said = [r.getMessage() for r in caplog.records if "REST does not know trades" in r.getMessage()]
+    assert 1 <= len(said) <= 3, "each of them once"

@@ -105,7 +105,8 @@ def from_environment(environ: Mapping[str, str]) -> Credentials:
     del environ
     if missing:
         raise UsageError(
-            f"the user channel needs credentials: set {_listed(missing)} in the environment"
+            f"the user channel needs credentials: set {_listed(missing)} in the environment, or "
+            "name a file with --credentials"
         )
     raise UsageError(made)
 
@@ -163,7 +164,8 @@ def _fault(printed: Mapping[str, str], address: str, key: bytes) -> str:
     """What is wrong with these values, without showing any; "" when nothing is."""
     for name, value in printed.items():
         if len(value) > LENGTH_MAX or not _PRINTABLE.fullmatch(value):
-            return f"{name} ({VARIABLES[name]}) must be 1 to {LENGTH_MAX} printable characters"
+            what = f"1 to {LENGTH_MAX} printable characters without blanks"
+            return f"{name} ({VARIABLES[name]}) must be {what}"
     if not key:
         return f"api_secret ({VARIABLES['api_secret']}) must be URL-safe base64"
     if not _ADDRESS.fullmatch(address):

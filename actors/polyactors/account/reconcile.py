@@ -99,6 +99,12 @@ def pending_before(account: Account, begun: Reconciliation, after_s: int) -> lis
     return sorted(trade.id for trade in found)
 
 
+def pending(account: Account, begun: Reconciliation, latest_s: int) -> set[str]:
+    """Ids of trades that are not final, and were matched by `latest_s`: what was read in step 4
+    has them, unless REST does not know them."""
+    return {trade.id for trade in _pending(account, begun) if trade.match_time_s <= latest_s}
+
+
 def pieces(
     account: Account,
     begun: Reconciliation,

@@ -9,9 +9,11 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 EXIT_CLEAN = 0
+"""Done, stopped by a first signal, or the reader of standard output has gone."""
 EXIT_USAGE = 2
 """A mistake of the user's, or a standard output that cannot be written."""
 EXIT_DESYNC = 3
+"""A replay found a book that was wrong."""
 EXIT_EVENTS_MISSING = 74
 """EX_IOERR of sysexits.h: everything worked but the disk."""
 EXIT_INTERRUPTED = 130

@@ -17,10 +17,9 @@ import trio
 from attrs import frozen
 
 from polyactors.environment import Environment
-from polyactors.errors import UsageError
 from polyactors.extensions.hands import ActorContext, Heard
 from polyactors.extensions.mailbox import Mailbox
-from polyactors.extensions.spec import ActorSpec
+from polyactors.extensions.spec import ActorSpec, check_names
 from polysupervisor import (
     Backoff,
     ChildSpec,
@@ -126,6 +125,10 @@ class Extension:
             )
         self._mailbox.put(message)
 
+    def failed(self, reason: ExitReason) -> None:
+        """An incarnation failed."""
+        self._last_failure = _told(reason)
+
     def gave_up(self) -> None:
         """It stays down: nothing is kept for it any more."""
         self._mailbox.close()
@@ -172,8 +175,14 @@ class Extension:
             actor = self.spec.make()
             try:
                 await self._work(actor, context)
-            finally:
-                await self._tear_down(actor)
+            except BaseException as error:
+                try:
+                    await self._tear_down(actor)
+                except Exception as second:  # what came first is the cause
+                    context.log.error("teardown failed, too", error=repr(second))
+                    error.add_note(f"and then teardown: {type(second).__name__}: {second}")
+                raise
+            await self._tear_down(actor)
             nursery.cancel_scope.cancel()
 
     def _begin(self, ctx: Context[object]) -> None:
@@ -182,7 +191,7 @@ class Extension:
             self._held += before.hold.total
             self._longest_held = max(self._longest_held, before.hold.longest)
         if ctx.last_exit is not None:
-            self._last_failure = _told(ctx.last_exit)
+            self.failed(ctx.last_exit)
             self._poisoned = self._poisoned + 1 if self._handled == self._handled_before else 0
         self._handled_before = self._handled
         self._ctx = ctx
@@ -265,15 +274,10 @@ class Extensions:
 
     def __init__(self, specs: Iterable[ActorSpec], env: Environment) -> None:
         """Raises UsageError when two have one name."""
-        self._all: dict[str, Extension] = {}
+        specs = tuple(specs)
+        check_names(specs)
+        self._all = {spec.name: Extension(spec, env, self) for spec in specs}
         self._supervisor: DynamicSupervisor | None = None
-        for spec in specs:
-            if spec.name in self._all:
-                raise UsageError(
-                    f"two actors have the name {spec.name!r}: give one its own, in a table "
-                    f"[actors.NAME] with actor = …"
-                )
-            self._all[spec.name] = Extension(spec, env, self)
 
     def __bool__(self) -> bool:
         return bool(self._all)
@@ -295,9 +299,19 @@ class Extensions:
 
     def gave_up(self, path: str) -> None:
         """The supervisors gave up what has this path, which may be one of these."""
+        found = self._at(path)
+        if found is not None:
+            found.gave_up()
+
+    def failed(self, path: str, reason: ExitReason) -> None:
+        """What has this path, which may be one of these, failed."""
+        found = self._at(path)
+        if found is not None:
+            found.failed(reason)
+
+    def _at(self, path: str) -> Extension | None:
         name = path.removeprefix(f"root/{NAME}/")
-        if name != path and name in self._all:
-            self._all[name].gave_up()
+        return None if name == path else self._all.get(name)
 
     def statuses(self) -> list[ActorStatus]:
         """All of them, now."""

@@ -1,5 +1,6 @@
 """What an actor of a user's is given: who it is, the service, and how it makes itself heard."""
 
+import math
 import re
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -80,7 +81,11 @@ class ActorContext:
         or no lower-case word, TypeError for what JSON cannot hold. Cancellation: it is published
         or not.
         """
-        encoded = _encoder.encode(data)
+        name = _word(event)
+        try:
+            encoded = _encoder.encode(data)
+        except RecursionError as error:
+            raise ValueError(f"JSON cannot hold the data of {name}: {error}") from None
         if len(encoded) > DATA_BYTES_MAX:
             raise ValueError(f"an event holds at most {DATA_BYTES_MAX} bytes, not {len(encoded)}")
         await self._take_turn()
@@ -90,7 +95,7 @@ class ActorContext:
                 ActorEvent(
                     time_ns=time_ns,
                     actor=self.name,
-                    name=_word(event),
+                    name=name,
                     # A copy: what the actor changes later is not what it said.
                     data=msgspec.json.decode(encoded),
                 )
@@ -110,7 +115,8 @@ class ActorContext:
     def count(self, metric: str, by: float = 1) -> None:
         """Add to a counter of one's own. Counters outlive restarts.
 
-        Raises ValueError for what is no lower-case word, and for one name more than METRICS_MAX.
+        Raises ValueError for what is no lower-case word, no finite number, and for one name more
+        than METRICS_MAX.
         """
         self.gauge(metric, self._heard.metrics.get(metric, 0) + by)
 
@@ -119,7 +125,7 @@ class ActorContext:
         metrics = self._heard.metrics
         if metric not in metrics and len(metrics) >= METRICS_MAX:
             raise ValueError(f"an actor has at most {METRICS_MAX} metrics: {metric!r} is too many")
-        metrics[_word(metric)] = value
+        metrics[_word(metric)] = _number(metric, value)
 
     def show(self, *lines: str) -> None:
         """Show these lines in the live view, in the place of those before; none: nothing.
@@ -151,3 +157,13 @@ def _word(name: str) -> str:
     if _WORD.fullmatch(name):
         return name
     raise ValueError(f"{name!r} is no name: up to 64 lower-case letters, digits and _")
+
+
+def _number(metric: str, value: float) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if math.isfinite(number):
+        return number
+    raise ValueError(f"{metric} must be a finite number, not {value!r:.100}")

@@ -9,7 +9,7 @@ import attrs
 from polyactors.errors import UsageError
 from polyactors.extensions.loading import GROUP, installed, resolve
 from polyactors.extensions.policy import ActorPolicy
-from polyactors.extensions.spec import actor_spec, option_fields, option_key
+from polyactors.extensions.spec import actor_spec, check_name, option_fields, option_key
 from polyactors.extensions.takes import Takes, takes_of
 
 INDENT = "    "
@@ -22,7 +22,7 @@ def listing_lines() -> Iterator[str]:
         yield f"no actors are installed (entry-point group {GROUP})"
     for name, entry in entries.items():
         try:
-            target = resolve(name)
+            target = resolve(check_name(name))
             takes = _takes(target)
         except UsageError as error:
             yield f"{name}  {entry.value}"

@@ -9,15 +9,18 @@ overflow = "drop_oldest"
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
+from pathlib import PurePath
 from typing import cast
 
 from polyactors.errors import UsageError
-from polyactors.extensions.spec import POLICY_KEYS, ActorSpec, actor_spec
+from polyactors.extensions.spec import POLICY_KEYS, ActorSpec, actor_spec, check_names
+from polyactors.logger import log
 
+OURS = PurePath(__file__).parents[1]
 GROUP = "polyactors.actors"
 """The entry-point group of installed actors."""
 
@@ -31,12 +34,17 @@ def load_actors(
     Raises UsageError: one sentence that names what is wrong and where.
     """
     specs = [_of_table(name, table, source) for name, table in tables.items()]
-    found = {spec.name for spec in specs}
+    has_table = {_target(name, table) for name, table in tables.items()} | tables.keys()
     for target in dict.fromkeys(named):
-        if target not in found:
+        if target not in has_table:
             name = None if ":" in target else target
             specs.append(actor_spec(resolve(target), name=name))
+    check_names(specs)
     return specs
+
+
+def _target(name: str, table: object) -> object:
+    return cast("dict[str, object]", table).get("actor", name) if isinstance(table, dict) else name
 
 
 def _of_table(name: str, table: object, source: str) -> ActorSpec:
@@ -44,21 +52,37 @@ def _of_table(name: str, table: object, source: str) -> ActorSpec:
     if not isinstance(table, dict):
         raise UsageError(f"actors.{name} in {source} must be a table: write [actors.{name}]")
     keys = dict(cast("dict[str, object]", table))
-    target = keys.pop("actor", name)
+    target = _target(name, keys)
+    keys.pop("actor", None)
     if not isinstance(target, str):
         raise UsageError(f"{where}: actor must be a text like 'module:Class', not {target!r}")
     policy = {key: keys.pop(key) for key in POLICY_KEYS & keys.keys()}
     try:
-        found = resolve(target)
+        return actor_spec(resolve(target), name=name, options=keys, policy=policy, where=where)
     except UsageError as error:
-        raise UsageError(f"{where}: {error}") from None
-    return actor_spec(found, name=name, options=keys, policy=policy, where=where)
+        told = str(error)
+        raise UsageError(told if told.startswith(where) else f"{where}: {told}") from None
 
 
 def installed() -> dict[str, EntryPoint]:
     """The installed actors, by name, sorted. None is imported."""
-    found = entry_points(group=GROUP)
+    try:
+        found = list(entry_points(group=GROUP))
+    except Exception:  # one package whose entry points are no such thing spoils it for all
+        found = list(_readable_entries())
     return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+
+
+def _readable_entries() -> Iterator[EntryPoint]:
+    for package in distributions():
+        try:
+            yield from package.entry_points.select(group=GROUP)
+        except Exception as error:
+            log.warning(
+                "the entry points of a package cannot be read",
+                package=package.name,
+                error=str(error),
+            )
 
 
 def resolve(target: str) -> object:
@@ -76,11 +100,32 @@ def resolve(target: str) -> object:
         raise UsageError(
             f"no actor {target!r} is installed: {hint}, or write module:Class for your own"
         )
-    entry = entries[target]
-    return _attribute(_module(entry.module, target), entry.attr, target)
+    module, attribute = _parts(entries[target])
+    return _attribute(_module(module, target), attribute, target)
+
+
+def _parts(entry: EntryPoint) -> tuple[str, str]:
+    """Its module and its class. Raises UsageError."""
+    try:
+        module, attribute = str(entry.module), cast("str | None", entry.attr)
+    except AttributeError:  # it does not look like one at all
+        module, attribute = "", None
+    if not attribute:
+        raise UsageError(
+            f"{entry.name}: the entry point is {entry.value!r}, which names no class: it needs "
+            "module:Class"
+        )
+    return module, attribute
 
 
 def _module(name: str, target: str) -> object:
+    if name.endswith(".py") or "/" in name or os.sep in name:
+        stem = PurePath(name.removesuffix(".py")).name
+        attribute = target.partition(":")[2]
+        raise UsageError(
+            f"{target!r} names a file: write the module as `import` has it, such as "
+            f"{stem}:{attribute}"
+        )
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
         sys.path.append(here)  # last, so that nothing installed is hidden
@@ -96,11 +141,11 @@ def _module(name: str, target: str) -> object:
         if not name or name.startswith("."):
             raise UsageError(f"{target!r} names no module: write module:Class") from None
         raise _broken(target, error) from None
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script that ends the process as it is imported
         raise _broken(target, error) from None
 
 
-def _broken(target: str, error: Exception) -> UsageError:
+def _broken(target: str, error: BaseException) -> UsageError:
     why = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
     return UsageError(f"{target} cannot be imported: {why}{_where(error)}")
 
@@ -112,7 +157,7 @@ def _where(error: BaseException) -> str:
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if not frame.filename.startswith("<") and frame.filename != __file__
+        if not frame.filename.startswith("<") and OURS not in PurePath(frame.filename).parents
     ]
     outside = [frame for frame in frames if "importlib" not in frame.filename]
     return f" ({outside[-1].filename}, line {outside[-1].lineno})" if outside else ""

@@ -34,6 +34,7 @@ class Mailbox(Subscription):
         self._overflow = policy.overflow
         self.has_overflowed = False
         """With the policy `restart`: everything was thrown away, and it is to begin afresh."""
+        self._is_closed = False
         if takes.events:
             hub.add(self)
         if takes.frames:
@@ -75,16 +76,24 @@ class Mailbox(Subscription):
         """An incarnation begins: what came meanwhile waits for it."""
         self._ended = False
 
+    def _add(self, events: list[Event]) -> None:
+        if self._is_closed:
+            self.lost += len(events)
+        else:
+            super()._add(events)
+
     def _shrink(self) -> None:
         if self._overflow == "coalesce":
             super()._shrink()
         elif self._overflow == "drop_oldest":
-            self._events = self._give_up([(event, False) for event in self._events])
+            self._events = self._give_up([(event, 0) for event in self._events])
         else:
             self.lost += len(self._events)
             self._events = deque()
             self.has_overflowed = True
 
     def _leave(self, _: Subscription) -> None:
+        self._is_closed = True
+        self.lost += len(self._events)
         self._hub.remove(self)
         self._hub.ignore_frames(self.put_frames)

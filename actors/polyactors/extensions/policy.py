@@ -1,11 +1,11 @@
 """What is decided about an actor of a user's: mailbox, supervision, limits."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 
-import attrs
 from attrs import field, frozen
-from attrs.validators import ge, gt, in_, instance_of
+from attrs.validators import ge, gt, in_, instance_of, le, lt
 
 from polyactors.stream import QUEUE_EVENTS_MIN
 
@@ -23,7 +23,7 @@ class ActorPolicy:
 
     mailbox: int = field(
         default=EVENTS_MAX,
-        validator=[ge(QUEUE_EVENTS_MIN), attrs.validators.le(EVENTS_MAX_MAX)],
+        validator=[ge(QUEUE_EVENTS_MIN), le(EVENTS_MAX_MAX)],
         metadata={"help": "messages that its mailbox holds"},
     )
     overflow: Overflow = field(
@@ -44,7 +44,9 @@ class ActorPolicy:
         default=0.25, validator=ge(0), metadata={"help": "the first restart waits about so long"}
     )
     backoff_seconds_max: float = field(
-        default=30.0, validator=ge(0), metadata={"help": "no restart ever waits longer"}
+        default=30.0,
+        validator=[ge(0), lt(math.inf)],
+        metadata={"help": "no restart ever waits longer"},
     )
     gives_up_after: int = field(
         default=5,
@@ -64,7 +66,7 @@ class ActorPolicy:
     )
     stop_seconds_max: float = field(
         default=5.0,
-        validator=gt(0),
+        validator=[gt(0), lt(math.inf)],
         metadata={"help": "to handle what is left, and for `teardown`, at a stop"},
     )
 

@@ -1,9 +1,11 @@
 """`polyactors new-actor NAME`: the package of an actor, small and complete, with a passing test."""
 
+import keyword
 import re
+from importlib.util import find_spec
 from pathlib import Path
 
-from polyactors import __version__
+import polyactors
 from polyactors.errors import UsageError
 from polyactors.extensions.spec import check_name
 
@@ -46,7 +48,7 @@ class {cls}:
     """Publishes when the spread of a token becomes wide, and when it is narrow again."""
 
     spread_max: Decimal = attrs.field(default=Decimal("0.05"), validator=gt(0))
-    """USDC per share. A field that is an option: set it in [actors.{name}] of a --config file."""
+    """USDC per share. A field is an option: set it in the table [actors.{name}] of a file."""
     _wide: set[str] = attrs.field(init=False, factory=set)
     _context: ActorContext = attrs.field(init=False)
 
@@ -103,8 +105,12 @@ def write_skeleton(name: str, parent: Path) -> Path:
         raise UsageError(f"{name!r} is no name of a package: lower-case letters, digits and -")
     package = name.replace("-", "_")
     cls = "".join(word.capitalize() for word in name.split("-"))
+    if keyword.iskeyword(package) or cls in polyactors.__all__ or find_spec(package) is not None:
+        raise UsageError(
+            f"{name!r} would hide what has that name already, as {package} or {cls}: choose another"
+        )
     folder = parent / name
-    words = {"name": name, "package": package, "cls": cls, "version": __version__}
+    words = {"name": name, "package": package, "cls": cls, "version": polyactors.__version__}
     files = {
         "pyproject.toml": PYPROJECT,
         f"{package}.py": CODE,

@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, cast
 
@@ -16,7 +16,7 @@ from polyactors.extensions.policy import ActorPolicy, policy_of
 from polyactors.extensions.takes import Handle, Takes, takes_of
 
 NAME = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|_+")
+_WORDS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|_+")
 POLICY_KEYS = frozenset(field.name for field in attrs.fields(ActorPolicy))
 NO_OPTIONS: Mapping[str, object] = MappingProxyType({})
 
@@ -77,7 +77,7 @@ def actor_spec(
     else:
         raise UsageError(f"{shown} is neither a class nor an async function, so it is no actor")
     spec = ActorSpec(
-        check_name(name if name is not None else default_name(shown)),
+        check_name(name) if name is not None else _own_name(shown),
         target,
         dict(options),
         _policy(target, policy, where or shown),
@@ -92,6 +92,16 @@ def default_name(qualname: str) -> str:
     return _WORDS.sub("-", qualname.rpartition(".")[2]).strip("-").lower()
 
 
+def _own_name(shown: str) -> str:
+    name = default_name(shown)
+    if NAME.fullmatch(name):
+        return name
+    raise UsageError(
+        f"{shown} would be the actor {name!r}, which is no name: give it a name of its own, in a "
+        "table [actors.NAME] with actor = …"
+    )
+
+
 def check_name(name: object) -> str:
     """The name of an actor. Raises UsageError."""
     if isinstance(name, str) and NAME.fullmatch(name):
@@ -100,6 +110,18 @@ def check_name(name: object) -> str:
         f"{name!r} is no name of an actor: up to 40 lower-case letters, digits, - and _, "
         "a letter first"
     )
+
+
+def check_names(specs: Iterable[ActorSpec]) -> None:
+    """Raises UsageError when two actors have one name."""
+    found: set[str] = set()
+    for spec in specs:
+        if spec.name in found:
+            raise UsageError(
+                f"two actors have the name {spec.name!r}: give one its own, in a table "
+                f"[actors.NAME] with actor = …"
+            )
+        found.add(spec.name)
 
 
 def option_fields(target: object) -> tuple["attrs.Attribute[Any]", ...]:
@@ -165,8 +187,8 @@ def _check_options(spec: ActorSpec, where: str) -> None:
         spec.make()
     except cattrs.ClassValidationError as error:
         raise UsageError(f"{where}: {_told(error)}") from None
-    except (TypeError, ValueError, LookupError) as error:
-        raise UsageError(f"{where}: {error}") from None
+    except Exception as error:  # whatever a class of a user's does when it is made
+        raise UsageError(f"{where}: {type(error).__name__}: {error}") from None
 
 
 def _check_constructor(target: type, where: str) -> None:
@@ -212,4 +234,3 @@ def _readable(line: str) -> str:
 
 
 _converter = make_converter()
-Make = Callable[[], object]

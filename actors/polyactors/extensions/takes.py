@@ -11,16 +11,17 @@ that waits, in one call.
 import inspect
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from attrs import frozen
 
 from polyactors.errors import UsageError
 from polyactors.events import Event, RawFrame
+from polyactors.extensions.hands import ActorContext
 
 EVENTS: frozenset[type] = frozenset(typing.get_args(Event))
-ANYTHING: frozenset[object] = frozenset({object, Any})
+NO_MESSAGES: frozenset[object] = frozenset({object, Any, list, type(None)})
 Handle: TypeAlias = Callable[..., typing.Awaitable[None]]
 
 
@@ -45,11 +46,6 @@ class Takes:
         """Whether raw frames are wanted."""
         return RawFrame in self.kinds
 
-    @property
-    def messages(self) -> tuple[type, ...]:
-        """Those that only other actors send."""
-        return tuple(kind for kind in self.kinds if kind not in EVENTS and kind is not RawFrame)
-
     def __str__(self) -> str:
         names = " | ".join(kind.__name__ for kind in self.kinds)
         if set(self.kinds) >= EVENTS:
@@ -63,7 +59,9 @@ def takes_of(handle: Handle, what: str) -> Takes:
     if not inspect.iscoroutinefunction(handle):
         raise UsageError(f"{what} must be an async function: write `async def`")
     parameters = [p for p in inspect.signature(handle).parameters.values() if p.name != "self"]
-    if not 1 <= len(parameters) <= 2 or any(p.kind not in _PLAIN for p in parameters):
+    needed = [p for p in parameters if p.default is p.empty]
+    is_odd = any(p.kind not in _PLAIN for p in needed)
+    if not needed or needed[0] is not parameters[0] or len(needed) > 2 or is_odd:
         raise UsageError(
             f"{what} takes one message, and the context if it wants: "
             "write `async def handle(self, message: BookUpdated)`"
@@ -81,23 +79,54 @@ def takes_of(handle: Handle, what: str) -> Takes:
             f"{what} does not say what it takes: annotate {parameters[0].name!r}, for example "
             "as `BookUpdated | TrustChanged`"
         )
-    is_batch = typing.get_origin(hint) is list
+    is_batch = typing.get_origin(hint) is list and len(typing.get_args(hint)) == 1
     if is_batch:
         (hint,) = typing.get_args(hint)
-    return Takes(tuple(_kinds(hint, what)), is_batch, len(parameters) == 2)
+    return Takes(tuple(_kinds(hint, what)), is_batch, _takes_context(parameters, hints, what))
 
 
 _PLAIN = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.POSITIONAL_ONLY)
+
+
+def _takes_context(
+    parameters: list[inspect.Parameter], hints: Mapping[str, Any], what: str
+) -> bool:
+    """Whether the second parameter is the context; further ones keep their defaults."""
+    if len(parameters) < 2:
+        return False
+    second = parameters[1]
+    hint = hints.get(second.name)
+    is_needed = second.default is second.empty
+    if second.kind in _PLAIN:
+        if ActorContext in (hint, *typing.get_args(hint)):
+            return True
+        if hint is None and is_needed:
+            return True
+    if is_needed or any(p.default is p.empty for p in parameters[2:]):
+        raise UsageError(
+            f"the second parameter of {what}, {second.name!r}, is the ActorContext: annotate it "
+            "so, or give it a default"
+        )
+    return False
 
 
 def _kinds(hint: Any, what: str) -> list[type]:
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         found = [kind for part in typing.get_args(hint) for kind in _kinds(part, what)]
         return list(dict.fromkeys(found))
-    if isinstance(hint, type) and hint not in ANYTHING and typing.get_origin(hint) is None:
+    if isinstance(hint, type) and hint not in NO_MESSAGES and _can_be_told(hint):
         return [hint]
-    shown = getattr(hint, "__name__", str(hint))
+    shown = "None" if hint is type(None) else getattr(hint, "__name__", str(hint))
     raise UsageError(
         f"{what} takes {shown}, which is no class of messages: name the events that it wants, "
         "such as `BookUpdated | TrustChanged`, or Event for all"
     )
+
+
+def _can_be_told(kind: type) -> bool:
+    """Whether there can be instances of it: not of a TypedDict, nor of most protocols."""
+    try:
+        isinstance(None, kind)
+    except TypeError:
+        return False
+    return True

@@ -81,7 +81,9 @@ class LastTradePrice(Struct, frozen=True, gc=False):
     token: str
     market: str
     price: int
+    """In units."""
     size: int
+    """In units."""
     side: Side
     """BID when the taker bought, ASK when the taker sold."""
     timestamp_ms: int = 0
@@ -97,7 +99,9 @@ class TickSizeChange:
     token: str
     market: str
     old: Decimal | None
+    """USDC per share; None when the wire gave none."""
     new: Decimal
+    """USDC per share."""
     timestamp_ms: int = 0
 
 

@@ -14,9 +14,12 @@ from polyactors.stream import Subscription
 from polyactors.terminal.lines import clock
 from polyactors.terminal.news import News, Tone, condense
 from polyactors.terminal.screen import NEWS_KEPT_MAX, account_text
-from polyactors.terminal.text import count, printable
+from polyactors.terminal.text import count, duration, printable
 from polyactors.user.reading import OrderReading, TradeReading
 from polyactors.user.state import AccountState, AccountTrust
+
+NEVER_READ = "its orders and trades are not known"
+"""Of an account whose lists were never read: 0 would be a lie."""
 
 
 @frozen(kw_only=True)
@@ -28,6 +31,10 @@ class AccountScreen:
     channel: str
     """`up`, `connecting`, or `down: reset`."""
     trust: AccountTrust
+    state_seconds: float
+    """For how long it has been so."""
+    is_known: bool
+    """Whether its lists were read at least once."""
     rows_read: int
     """Rows of REST's lists that were read so far, while the account is SYNCING; else 0."""
     orders: tuple[OrderReading, ...]
@@ -44,9 +51,13 @@ class AccountScreen:
 
     @property
     def state_text(self) -> str:
-        """`LIVE`, `STALE (disconnected)`, `SYNCING (1,200 rows read)`."""
+        """`LIVE`, `STALE (disconnected) for 12 s`, `SYNCING (1,200 rows read) for 3 s`."""
         told = account_text(self.trust)
-        return f"{told} ({self.rows_read:,} rows read)" if self.rows_read else told
+        if self.rows_read:
+            told += f" ({self.rows_read:,} rows read)"
+        if self.trust.state is AccountState.LIVE:
+            return told
+        return f"{told} for {duration(self.state_seconds)}"
 
 
 @define
@@ -90,6 +101,8 @@ class AccountWatch:
             elapsed_seconds=trio.current_time() - self.started_seconds,
             channel=channel,
             trust=trust,
+            state_seconds=trio.current_time() - trust.since_seconds,
+            is_known=line.was_accepted,
             rows_read=line.rows_read if is_reading else 0,
             orders=tuple(map(OrderReading.take, orders)),
             open_orders=len(opened),
@@ -102,8 +115,11 @@ class AccountWatch:
 
 def account_status_line(screen: AccountScreen, time_ns: int) -> str:
     """How things stand, in one line."""
+    known = (
+        f"{count(screen.open_orders, 'open order')}; {count(screen.known_trades, 'trade')}; "
+        f"{count(len(screen.positions), 'position')}"
+    )
     return (
         f"{clock(time_ns)} status: account {screen.state_text}; channel {screen.channel}; "
-        f"{count(screen.open_orders, 'open order')}; {count(screen.known_trades, 'trade')}; "
-        f"{count(len(screen.positions), 'position')}\n"
+        f"{known if screen.is_known else NEVER_READ}\n"
     )

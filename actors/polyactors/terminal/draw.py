@@ -19,7 +19,7 @@ from polyactors.book.trust import TrustState
 from polyactors.terminal.actors import panel_lines
 from polyactors.terminal.lines import clock
 from polyactors.terminal.news import News, Tone
-from polyactors.terminal.screen import Row, Screen, Verified, account_text, feeds_text
+from polyactors.terminal.screen import Row, Screen, Verified, feeds_text
 from polyactors.terminal.text import age, count, duration
 from polyactors.user.state import AccountState
 
@@ -160,8 +160,10 @@ def _feeds(screen: Screen) -> list[Part]:
     style = "green" if is_up else "bold red" if screen.feeds else "yellow"
     parts += [(" feeds ", "dim"), (feeds_text(screen), style)]
     if screen.account is not None:
-        told = account_text(screen.account)
-        parts += [("   account ", "dim"), (told, ACCOUNT_STYLES[screen.account.state])]
+        parts += [
+            ("   account ", "dim"),
+            (screen.account_text, ACCOUNT_STYLES[screen.account.state]),
+        ]
     return parts
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from polyactors.terminal.account import AccountScreen
-from polyactors.terminal.draw import ACCOUNT_STYLES, HINT, Part, Picture, compact, fit, news_parts
+from polyactors.terminal.draw import ACCOUNT_STYLES, HINT, Part, Picture, fit, news_parts
 from polyactors.terminal.text import duration, printable, short_token
 
 STATUS_STYLES = {"CONFIRMED": "green", "FAILED": "bold red", "RETRYING": "yellow"}
@@ -46,13 +46,19 @@ def draw_account(screen: AccountScreen, width: int, height: int) -> Picture:
 
 
 def _shares(wanted: Sequence[int], room: int) -> list[int]:
-    """So many lines for each table: what it needs, or an even part of what is left."""
+    """So many lines for each table: one at first, in their order, then what it needs, or an even
+    part of what is left."""
     shares = [0] * len(wanted)
+    for index, number in enumerate(wanted):
+        if number and room > 0:
+            shares[index] = 1
+            room -= 1
     open_tables = sorted(range(len(wanted)), key=lambda index: wanted[index])
     for number, index in enumerate(open_tables):
         even = max(room, 0) // (len(open_tables) - number)
-        shares[index] = min(wanted[index], even)
-        room -= shares[index]
+        more = min(wanted[index] - shares[index], even)
+        shares[index] += more
+        room -= more
     return shares
 
 
@@ -60,11 +66,11 @@ def _header(screen: AccountScreen) -> list[list[Part]]:
     is_up = screen.channel == "up"
     return [
         [
-            (screen.title, "bold"),
-            (f"   up {duration(screen.elapsed_seconds)}   ", ""),
             (screen.state_text, ACCOUNT_STYLES[screen.trust.state]),
             ("   channel ", "dim"),
             (screen.channel, "green" if is_up else "bold red"),
+            (f"   {screen.title}", "bold"),
+            (f"   up {duration(screen.elapsed_seconds)}", ""),
         ]
     ]
 
@@ -76,8 +82,8 @@ def _orders(screen: AccountScreen, room: int) -> list[list[Part]]:
             (f"{printable(order.outcome)[:10]:11}", "dim"),
             (f"{order.side:5}", SIDE_STYLES[order.side]),
             (f"{order.price:>7f}", ""),
-            (f"{compact(order.open_size):>9} open", ""),
-            (f"{compact(order.filled_size):>9} filled", "dim"),
+            (f"{order.open_size:>12f} open", ""),
+            (f"{order.filled_size:>12f} filled", "dim"),
             (f"  {order.order_type:4}", "dim"),
             (f" {short_token(order.id)}", "dim"),
         ]
@@ -97,7 +103,7 @@ def _trades(screen: AccountScreen, room: int) -> list[list[Part]]:
                 (f"{short_token(fill.token):11}", ""),
                 (f"{fill.side:5}", SIDE_STYLES[fill.side]),
                 (f"{fill.price:>7f}", ""),
-                (f"{compact(size):>9}", ""),
+                (f"{size:>12f}", ""),
                 (f"  {fill.role:6}", "dim"),
                 (f" {trade.status:10}", STATUS_STYLES.get(trade.status, "")),
                 (f" {short_token(trade.id)}", "dim"),
@@ -110,7 +116,7 @@ def _positions(screen: AccountScreen, room: int) -> list[list[Part]]:
     return [
         [
             (f"{short_token(token):11}", ""),
-            (f"{'-' if size < 0 else ''}{compact(abs(size))}".rjust(12), "red" * (size < 0)),
+            (f"{size:>14f}", "red" * (size < 0)),
             (" shares", "dim"),
         ]
         for token, size in screen.positions[:room]

@@ -8,7 +8,7 @@ import trio
 from polyactors.terminal.actors import actors_text
 from polyactors.terminal.news import News
 from polyactors.terminal.output import Output
-from polyactors.terminal.screen import Screen, account_text, feeds_text, states_text
+from polyactors.terminal.screen import Screen, feeds_text, states_text
 from polyactors.terminal.text import count
 from polysupervisor import Context
 
@@ -24,7 +24,7 @@ def news_lines(news: Iterable[News]) -> str:
 
 def status_line(screen: Screen, time_ns: int) -> str:
     """How things stand, in one line."""
-    account = "" if screen.account is None else f"account {account_text(screen.account)}; "
+    account = "" if screen.account is None else f"account {screen.account_text}; "
     return (
         f"{clock(time_ns)} status: {account}{actors_text(screen.actors)}"
         f"feeds {feeds_text(screen)}; "

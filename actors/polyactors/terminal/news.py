@@ -24,6 +24,7 @@ from polyactors.events import (
     FeedUp,
     Gap,
     OrderChanged,
+    PositionChanged,
     TickSizeChanged,
     TradeChanged,
     TrustChanged,
@@ -33,6 +34,8 @@ from polyactors.user.state import AccountState
 
 WITH_ITS_GROUP = "restarted with its group"
 """The reason of an actor that fell because a sibling did."""
+RECOVERED_TOLD_MAX = 20
+"""Changes of the account recovered together that are told one by one; of more, how many."""
 EXTENSIONS = "root/extensions/"
 """Where users' actors are."""
 TEXT_CHARS_MAX = 160
@@ -89,6 +92,11 @@ def token_name(token: str, names: Mapping[str, str]) -> str:
 
 def condense(events: Iterable[Event], names: Mapping[str, str]) -> list[News]:
     """The news in `events`, in their order; what belongs together stands at its first event."""
+    events = list(events)
+    recovered = sum(
+        isinstance(event, OrderChanged | TradeChanged | PositionChanged) and event.reconciled
+        for event in events
+    )
     groups: dict[object, list[Event]] = {}
     for number, event in enumerate(events):
         key: object = number
@@ -99,7 +107,11 @@ def condense(events: Iterable[Event], names: Mapping[str, str]) -> list[News]:
                 key = _Restart(event.path.rpartition("/")[0])
             case ActorEvent():
                 key = _Said(event.actor, event.name)
-            case OrderChanged(reconciled=True) | TradeChanged(reconciled=True):
+            case (
+                OrderChanged(reconciled=True)
+                | TradeChanged(reconciled=True)
+                | PositionChanged(reconciled=True)
+            ) if recovered > RECOVERED_TOLD_MAX:
                 key = "recovered"
             case _:
                 pass
@@ -146,12 +158,14 @@ def _tell(group: list[Event], names: Mapping[str, str]) -> tuple[str, Tone] | No
             return f"fault {event.id} injected: {event.kind}{on}", Tone.FAULT
         case FaultRecovered():
             return f"fault {event.id} healed: {event.kind}, {event.seconds:.1f} s", Tone.GOOD
-        case OrderChanged(reconciled=True) | TradeChanged(reconciled=True):
+        case OrderChanged() | TradeChanged() | PositionChanged() if len(group) > 1:
             return _tell_recovered(group)
         case OrderChanged():
             return _tell_order(event, names)
         case TradeChanged():
             return _tell_trade(event, names)
+        case PositionChanged():
+            return _tell_position(event, names)
         case AccountStateChanged():
             reason = f": {event.reason.value}" if event.reason is not None else ""
             tone = _ACCOUNT_TONES.get(event.state, Tone.BAD)
@@ -177,11 +191,21 @@ def _tell_recovered(group: list[Event]) -> tuple[str, Tone]:
 
 def _tell_order(event: OrderChanged, names: Mapping[str, str]) -> tuple[str, Tone]:
     order = event.order
-    text = f"{order.side} {order.original_size:f} at {order.price:f}"
-    filled = f", {event.filled_size:f} filled" if event.filled_size else ""
     what = "placed" if event.previous is None and order.state == "OPEN" else order.state.lower()
+    text = f"{order.side} {order.original_size:f} at {order.price:f}"
+    filled = f", +{event.filled_size:f} filled" if event.filled_size else ""
+    if order.filled_size != event.filled_size:
+        filled += f", {order.filled_size:f} in all"
     name = token_name(order.token, names)
-    return f"order {short_token(order.id)} {what}{filled}: {text} of {name}", Tone.PLAIN
+    return f"order {short_token(order.id)} {what}: {text} of {name}{filled}{_by(event)}", Tone.PLAIN
+
+
+def _tell_position(event: PositionChanged, names: Mapping[str, str]) -> tuple[str, Tone]:
+    name = token_name(event.token, names)
+    is_back = (event.new > event.old) is not (event.fill.side == "BUY")
+    why = ": given back, its trade failed" if is_back else ""
+    tone = Tone.BAD if is_back else Tone.PLAIN
+    return f"position {name}: {event.old:f} → {event.new:f} shares{why}{_by(event)}", tone
 
 
 def _tell_trade(event: TradeChanged, names: Mapping[str, str]) -> tuple[str, Tone]:
@@ -191,7 +215,12 @@ def _tell_trade(event: TradeChanged, names: Mapping[str, str]) -> tuple[str, Ton
     if trade.status == "CONFIRMED":
         tone = Tone.GOOD
     text = f"{fill.side} {fill.size:f} at {fill.price:f} of {token_name(fill.token, names)}"
-    return f"trade {short_token(trade.id)} {trade.status}: {text}", tone
+    return f"trade {short_token(trade.id)} {trade.status}: {text}{_by(event)}", tone
+
+
+def _by(event: OrderChanged | TradeChanged | PositionChanged) -> str:
+    """Where it was heard of, when not on the channel."""
+    return " (by REST)" if event.reconciled else ""
 
 
 def _tell_trust(

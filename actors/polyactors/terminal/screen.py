@@ -17,6 +17,7 @@ from polyactors.statistics import Statistics
 from polyactors.stream import Subscription
 from polyactors.terminal.news import News, Tone, condense, token_name
 from polyactors.terminal.text import count, printable
+from polyactors.user.line import UserLine
 from polyactors.user.state import AccountTrust
 
 NEWS_KEPT_MAX = 100
@@ -115,6 +116,8 @@ class Screen:
     """Those of the user."""
     account: AccountTrust | None = None
     """None when no account is followed."""
+    account_text: str = ""
+    """The same in words, and how much there is."""
 
     @property
     def tokens(self) -> int:
@@ -188,6 +191,7 @@ class Watch:
         """What to show now, with at most `rows_max` tokens."""
         now = trio.current_time()
         statistics = self.service.statistics
+        followed = self.service.account if self.service.follows_account else None
         return Screen(
             title=self.title,
             elapsed_seconds=now - self.started_seconds,
@@ -196,7 +200,8 @@ class Watch:
             restarts=statistics.restarts.total(),
             messages_per_second=self._rate(now, messages(statistics)),
             verified=Verified.of(statistics),
-            account=self.service.account.believed() if self.service.follows_account else None,
+            account=None if followed is None else followed.believed(),
+            account_text="" if followed is None else _account_text(followed),
             actors=tuple(self.service.actor_statuses()),
             rows=tuple(self._row(token) for token in self._pick(now, rows_max)),
             news=tuple(self.news),
@@ -268,6 +273,14 @@ def messages(statistics: Statistics) -> int:
     return (
         statistics.events.total() + statistics.unknown_events.total() + statistics.unreadable_frames
     )
+
+
+def _account_text(line: UserLine) -> str:
+    told = account_text(line.believed())
+    if not line.was_accepted:
+        return told
+    orders, positions = len(line.account.open_orders()), len(line.account.positions)
+    return f"{told}, {count(orders, 'open order')}, {count(positions, 'position')}"
 
 
 def account_text(trust: AccountTrust) -> str:

@@ -5,6 +5,10 @@ runs a service with an actor against the embedded exchange, without sockets (sta
 """
 
 from polyactors.testing.books import (
+    CHANGES_MAX,
+    LEVELS_MAX,
+    STEPS_MAX,
+    TICK_SIZE,
     BookHistory,
     BookStep,
     apply_event,
@@ -18,6 +22,10 @@ from polyactors.testing.books import (
 from polyactors.testing.stage import Stage, stage
 
 __all__ = [
+    "CHANGES_MAX",
+    "LEVELS_MAX",
+    "STEPS_MAX",
+    "TICK_SIZE",
     "BookHistory",
     "BookStep",
     "Stage",

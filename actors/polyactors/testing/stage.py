@@ -25,9 +25,10 @@ from polyactors.book.trust import TrustState
 from polyactors.config import Settings
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
+from polyactors.errors import UsageError
 from polyactors.events import ActorEvent, Event
 from polyactors.extensions.extension import ActorStatus
-from polyactors.extensions.spec import NO_OPTIONS, ActorSpec, actor_spec
+from polyactors.extensions.spec import NO_OPTIONS, ActorSpec, actor_spec, check_names
 from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.stream import Subscription
@@ -193,11 +194,12 @@ async def stage(
 ) -> AsyncGenerator[Stage, None]:
     """Run a service with `actors` against an exchange of `markets`; its books are LIVE at first.
 
-    `options` and `policy` are those of the first actor. Stopped in order at the end.
+    `options` and `policy` are those of the first actor. Stopped in order at the end. Raises
+    UsageError for what cannot be an actor; what fails inside comes out as it is.
     """
     specs = _specs(actors, options, policy)
     venue = Venue(seed=seed, markets=markets, rate=0, now_ms=lambda: _clock_ns() // 1_000_000)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(venue.run)
         network = memory_network(venue, nursery)
@@ -211,6 +213,10 @@ async def stage(
                 await play.live()
                 yield play
             except Exception as error:
+                failure = error
+            except (trio.Cancelled, GeneratorExit, BaseExceptionGroup):
+                raise
+            except BaseException as error:  # a skip of pytest's, say: not to come out in a group
                 failure = error
             finally:
                 service.stop()
@@ -231,8 +237,11 @@ def _specs(
     for one in actors:
         if isinstance(one, ActorSpec):
             specs.append(one)
+            if one is actors[0] and (options or policy):
+                raise UsageError("a ready ActorSpec has its own options and its own policy")
         elif not specs:
             specs.append(actor_spec(one, options=options, policy=policy))
         else:
             specs.append(actor_spec(one))
+    check_names(specs)
     return specs

@@ -68,6 +68,7 @@ class _Keeper:
         self._outage = outage
         self._failures = 0
         self._refusals = 0
+        self._refusal = Outage()
         self._refused_seconds = inf
         """Since when there was nothing but refusals."""
         self._began_seconds = -inf
@@ -82,14 +83,16 @@ class _Keeper:
                 await trio.sleep(READMISSION_SECONDS)
                 await self._ask_for_readmission()
                 continue
-            if line.epoch is None or line.trust.state is AccountState.REFUSED:
+            is_doubtful = line.is_refused_for_now or line.was_cut_short
+            is_refused = line.trust.state is AccountState.REFUSED
+            if is_refused or (line.epoch is None and not is_doubtful):
                 await line.wait_woken()
                 due_seconds = trio.current_time()
                 continue
             if trio.current_time() < due_seconds:
                 with trio.move_on_at(due_seconds):
                     await line.wait_woken()
-                    if not self._refusals:  # else a session that ends would hasten the next one
+                    if not line.is_refused_for_now:  # else each session would hasten the next one
                         self._failures = 0
                         due_seconds = trio.current_time()
                 continue
@@ -97,7 +100,11 @@ class _Keeper:
                 await trio.sleep_until(self._began_seconds + INTERVAL_SECONDS_MIN)
                 continue
             self._began_seconds = trio.current_time()
-            due_seconds = await self._reconcile() + trio.current_time()
+            if line.epoch is None:
+                seconds = await self._ask_whether_refused()
+            else:
+                seconds = await self._reconcile()
+            due_seconds = seconds + trio.current_time()
 
     async def _reconcile(self) -> float:
         """Read the lists once; returns after how many seconds to read them again."""
@@ -117,7 +124,7 @@ class _Keeper:
             return min(RETRY_SECONDS_MAX, RETRY_SECONDS_MIN * 2.0 ** min(self._failures - 1, 10))
         finally:
             statistics.recovered_changes += recovery.recovered
-        self._failures = self._refusals = 0
+        self._accepted()
         self._outage.end(trio.current_time(), "the lists of the account are readable again")
         if not recovery.is_conclusive:
             return 0.0  # the session is another one, or something was missed meanwhile
@@ -141,9 +148,29 @@ class _Keeper:
             self._refusals = 0
             line.refuse(why)
             return 0.0
-        line.lose(AccountReason.CREDENTIALS_REFUSED)
+        line.refuse_for_now()
+        what = "the exchange refuses the API credentials, which it had taken before: trying again"
+        self._refusal.warn(now_seconds, what, why=line.redact(why))
         doubled = REFUSED_AGAIN_SECONDS * 2.0 ** min(self._refusals - 1, 10)
         return min(REFUSED_AGAIN_SECONDS_MAX, doubled)
+
+    async def _ask_whether_refused(self) -> float:
+        """Without a session, which the channel refuses, too; as `_reconcile` otherwise."""
+        self._line.was_cut_short = False
+        try:
+            await self._lists.check_credentials()
+        except CredentialsRefused as error:
+            return self._note_refusal(str(error))
+        except RestFailed:
+            self._refusals = 0
+            return RETRY_SECONDS_MAX
+        self._accepted()
+        return 0.0
+
+    def _accepted(self) -> None:
+        self._failures = self._refusals = 0
+        self._line.take_again()
+        self._refusal.end(trio.current_time(), "the exchange takes the API credentials again")
 
     async def _ask_for_readmission(self) -> None:
         try:

@@ -83,9 +83,17 @@ class UserLine:
         """Of the lists, since they were begun to be read last."""
         self.was_accepted = False
         """Whether the account was LIVE before: the credentials are right, or have been."""
+        self.is_refused_for_now = False
+        """Whether REST refuses, for now, credentials that it had taken before. Sessions then come
+        and go, since the channel refuses them, too, and change nothing."""
+        self.was_cut_short = False
+        """Whether the last session ended before the account was LIVE in it, though it had been in
+        another: perhaps the credentials are refused."""
         self.doubts = 0
         """Counts what may have been missed: a reconciliation from before a doubt proves nothing."""
         self.connection_address: Address[ControlMessage] | None = None
+        self.unlisted_trades: set[str] = set()
+        """Not final, and unknown to REST."""
         self.heard = LastHeard(self.account)
         self._woken = trio.Event()
         self._allowed = trio.Event()
@@ -137,7 +145,8 @@ class UserLine:
         self.last_data_seconds = trio.current_time()
         self.first_data = self.beyond_first_dump = trio.Event()
         self._publish([FeedUp(time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch)])
-        self._enter(AccountState.SYNCING)
+        if not self.is_refused_for_now:
+            self._enter(AccountState.SYNCING)
         self._wake()
         # Both may have happened while the subscription was on its way.
         if self.trust.state is AccountState.REFUSED:
@@ -152,7 +161,7 @@ class UserLine:
             time_ns=self.env.clock_ns(), feed=self.id, epoch=epoch, reason=reason, detail=detail
         )
         self._publish([down])
-        if was_up and not self.env.is_stopping:
+        if was_up and not self.env.is_stopping and not self.is_refused_for_now:
             is_stall = reason == "feed_stalled"
             self._enter(
                 AccountState.STALE,
@@ -160,6 +169,9 @@ class UserLine:
             )
         self.epoch = None
         self.down_reason = reason
+        if was_up and self.was_accepted and not self.first_data.is_set():
+            self.was_cut_short = True
+            self._wake()
 
     # --- for the parser and the keeper ----------------------------------------------------
 
@@ -204,6 +216,19 @@ class UserLine:
                 why=refused.why,
             )
 
+    def note_unlisted(self, trades: set[str]) -> None:
+        """REST does not list these trades, which are not final: what becomes of them nobody can
+        say. They stay as they were, and so do the positions."""
+        fresh = trades - self.unlisted_trades
+        self.unlisted_trades = trades
+        if fresh:
+            log.warning(
+                "REST does not know trades that the channel told, and that are not settled: they, "
+                "and the positions, stay as they were",
+                trades=len(fresh),
+                first=self.redact(min(fresh)),
+            )
+
     def is_complete(self) -> None:
         """The lists were read in this session: nothing is missing any more."""
         if self.trust.reason is AccountReason.CREDENTIALS_REFUSED:
@@ -212,6 +237,20 @@ class UserLine:
             self._enter(AccountState.LIVE)
         self.was_accepted = True
         self.first_data.set()
+
+    def refuse_for_now(self) -> None:
+        """REST refuses the credentials, which it had taken: perhaps it is only in trouble."""
+        self.doubts += 1
+        self.is_refused_for_now = True
+        if not self.env.is_stopping:
+            self._enter(AccountState.STALE, AccountReason.CREDENTIALS_REFUSED)
+
+    def take_again(self) -> None:
+        """REST takes the credentials again."""
+        if self.is_refused_for_now:
+            self.is_refused_for_now = False
+            if self.epoch is None and self.trust.state is AccountState.STALE:
+                self._enter(AccountState.STALE, AccountReason.DISCONNECTED)
 
     def has_stalled(self, missing: int) -> None:
         """The lists show what the live session should have told: it is no good."""
@@ -227,6 +266,7 @@ class UserLine:
             what = f"{REFUSED}; market data goes on"
             log.error(what, why=self.redact(why))
         self._allowed = trio.Event()
+        self.is_refused_for_now = False
         self._enter(AccountState.REFUSED)
         self._abort_refused()
         if self.on_refused is not None:
@@ -270,11 +310,14 @@ class UserLine:
         statistics, account = self.env.statistics, self.account
         return {
             "state": self.trust.state.value,
-            "open_orders": len(account.open_orders()),
-            "trades": len(account.trades),
+            "reason": None if self.trust.reason is None else self.trust.reason.value,
+            # Not 0 of an account that was never read: nobody knows.
+            "open_orders": len(account.open_orders()) if self.was_accepted else None,
+            "trades": len(account.trades) if self.was_accepted else None,
             "reconciliations": statistics.reconciliations,
             "reconciliations_failed": statistics.reconciliations_failed,
             "recovered_changes": statistics.recovered_changes,
+            "unlisted_trades": len(self.unlisted_trades),
             "odd_trades": statistics.odd_trades,
             "repeats": account.repeats,
             "impossible": account.impossible,

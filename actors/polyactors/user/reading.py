@@ -28,6 +28,7 @@ class OrderReading:
     """Condition id."""
     token: str
     outcome: str
+    """What the token pays for, in the exchange's words."""
     side: str
     """BUY or SELL."""
     price: Decimal
@@ -35,6 +36,7 @@ class OrderReading:
     original_size: Decimal
     """Shares."""
     filled_size: Decimal
+    """Shares that were matched so far."""
     open_size: Decimal
     """What may still be matched; 0 unless the order is open."""
     state: str
@@ -42,6 +44,7 @@ class OrderReading:
     order_type: str
     """GTC, GTD, FOK or FAK; "" when the exchange has not said."""
     created_at_s: int
+    """Seconds since the epoch, by the exchange's clock; 0 when it gave none."""
     expiration_s: int
     """0 when it does not expire."""
 
@@ -70,12 +73,16 @@ class FillReading:
     """What one order of the account got of one trade. Identified by trade and order."""
 
     trade: str
+    """Its id."""
     order: str
+    """Its id."""
     token: str
     side: str
+    """BUY or SELL."""
     size: Decimal
+    """Shares."""
     price: Decimal
-    """A taker's is an average, which the exchange rounds."""
+    """USDC per share. A taker's is an average, which the exchange rounds."""
     role: str
     """TAKER or MAKER."""
 
@@ -106,7 +113,9 @@ class TradeReading:
     fills: tuple[FillReading, ...]
     """Of our orders only."""
     match_time_s: int
+    """Seconds since the epoch, by the exchange's clock; 0 when it gave none."""
     transaction_hash: str | None
+    """None when it was not said."""
 
     @classmethod
     def take(cls, trade: Trade) -> "TradeReading":

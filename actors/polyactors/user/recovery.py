@@ -22,6 +22,8 @@ back; and REST to list what the channel told already, before an order counts as 
 delays of the market channel are below 0.4 s (INTEGRITY.md section 4)."""
 MISSING_BY_ID_MAX = 20
 """Orders that are asked for one by one; of more, the whole list is read again."""
+UNLISTED_SECONDS = 60
+"""A trade that was matched so long ago, is not final, and is in no list: REST does not know it."""
 CLOCK_AHEAD_SECONDS = 60
 """A trade that was matched so much later than now is odd."""
 ROOM_SECONDS_MAX = 1.0
@@ -74,7 +76,15 @@ class Recovery:
             if line.heard.seconds(order_id) <= asked_seconds - GRACE_SECONDS:
                 self._tell(account.close_missing(order_id))
         now_s = line.env.clock_ns() // 1_000_000_000
+        self._note_unlisted({trade.id for trade in trades})
         reconcile.cover(account, self._begun, orders, trades, now_s)
+
+    def _note_unlisted(self, listed: set[str]) -> None:
+        """Trades that the channel told a while ago, and REST lists no more, or never did."""
+        line = self._line
+        latest_s = line.env.clock_ns() // 1_000_000_000 - UNLISTED_SECONDS
+        old = reconcile.pending(line.account, self._begun, latest_s)
+        line.note_unlisted(old - listed)
 
     async def _read_orders(self) -> tuple[list[OrderEvent], dict[str, float]]:
         """All open orders; and when it was asked for those that are gone.

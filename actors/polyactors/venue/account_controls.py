@@ -23,7 +23,7 @@ from starlette.routing import Route
 
 from polyactors.book.numbers import Side, parse_units
 from polyactors.venue import user_wire
-from polyactors.venue.accounts import VenueAccount
+from polyactors.venue.accounts import AccountCredentials, VenueAccount
 from polyactors.venue.settlement import Settlement
 
 if TYPE_CHECKING:
@@ -97,6 +97,7 @@ def make_routes(venue: "Venue") -> list[Route]:
             "passphrase": credentials.passphrase,
             "address": credentials.address,
             "maker_address": account.maker_address,
+            "toml": _file_of(credentials),
         }
 
     def place(body: Placement) -> object:
@@ -145,6 +146,17 @@ def make_routes(venue: "Venue") -> list[Route]:
         _post("/orders/cancel", Cancelling, cancel),
         Route("/account", truth),
     ]
+
+
+def _file_of(credentials: AccountCredentials) -> str:
+    """The credentials as a client's file."""
+    pairs = {
+        "api_key": credentials.api_key,
+        "api_secret": credentials.secret,
+        "api_passphrase": credentials.passphrase,
+        "address": credentials.address,
+    }
+    return "".join(f'{key} = "{value}"\n' for key, value in pairs.items())
 
 
 def _post(path: str, shape: type[Body], act: Callable[[Body], object]) -> Route:

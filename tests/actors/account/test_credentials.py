@@ -84,7 +84,8 @@ def test_what_the_environment_lacks_is_named_at_once() -> None:
         from_environment({VARIABLES["api_key"]: API_KEY, VARIABLES["address"]: ""})
     assert str(caught.value) == (
         "the user channel needs credentials: set POLYMARKET_API_SECRET,"
-        " POLYMARKET_API_PASSPHRASE and POLYMARKET_ADDRESS in the environment"
+        " POLYMARKET_API_PASSPHRASE and POLYMARKET_ADDRESS in the environment,"
+        " or name a file with --credentials"
     )
 
 

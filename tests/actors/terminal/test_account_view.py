@@ -62,6 +62,8 @@ def screen(orders: int, trades: int, positions: int, news: int, shown: int = 100
         elapsed_seconds=61.0,
         channel="down: reset",
         trust=AccountTrust(AccountState.STALE, AccountReason.DISCONNECTED),
+        state_seconds=12.0,
+        is_known=True,
         rows_read=0,
         orders=tuple(order(number) for number in range(min(orders, shown))),
         open_orders=orders,
@@ -109,11 +111,30 @@ def test_what_finds_no_room_is_counted() -> None:
 
 def test_a_long_way_to_live_shows_how_far_it_has_come() -> None:
     syncing = evolve(screen(0, 0, 0, 0), trust=AccountTrust(), rows_read=12_300)
-    assert syncing.state_text == "SYNCING (12,300 rows read)"
+    assert syncing.state_text == "SYNCING (12,300 rows read) for 12 s"
     assert "SYNCING (12,300 rows read)" in account_status_line(syncing, 0)
 
 
 def test_the_line_says_how_things_stand() -> None:
     line = account_status_line(screen(3, 2, 1, 0), 0)
-    assert "status: account STALE (disconnected); channel down: reset; 3 open orders; " in line
+    assert (
+        "status: account STALE (disconnected) for 12 s; channel down: reset; 3 open orders; "
+        in line
+    )
     assert line.endswith("2 trades; 1 position\n")
+
+
+def test_of_what_was_never_read_no_number_is_shown() -> None:
+    line = account_status_line(evolve(screen(0, 0, 0, 0), is_known=False), 0)
+    assert line.endswith("channel down: reset; its orders and trades are not known\n")
+
+
+def test_the_state_is_the_last_to_be_cut() -> None:
+    (first, *_) = draw_account(screen(1, 1, 1, 1), 20, 24).lines
+    assert "".join(text for text, _ in first).startswith("STALE (disconnected")
+
+
+def test_sizes_are_exact() -> None:
+    large = evolve(screen(0, 0, 0, 0), positions=((TOKEN, Decimal("8999990.25")),))
+    lines = draw_account(large, 100, 30).lines
+    assert any("8999990.25 shares" in "".join(text for text, _ in line) for line in lines)
