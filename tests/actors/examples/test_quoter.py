@@ -24,6 +24,7 @@ from polyactors import (
     UsageError,
     actor_spec,
 )
+from polyactors.book.numbers import UNITS_PER_ONE, Side
 from polyactors.examples.quoter import (
     Account,
     PaperQuoter,
@@ -116,9 +117,10 @@ class Held(PaperQuoter):
     """Can be looked at; fails on a trade of 13 shares."""
 
     last: "Held"
+    seen: list[tuple[str, str] | None]
 
     async def setup(self, context: ActorContext) -> None:
-        Held.last = self
+        Held.last, self.seen = self, list[tuple[str, str] | None]()
         await super().setup(context)
 
     def standing(self, token: str) -> tuple[str, str] | None:
@@ -129,6 +131,7 @@ class Held(PaperQuoter):
         if any(isinstance(one, TradePrinted) and one.size == 13 for one in batch):
             raise ValueError("thirteen")
         await super().handle(batch)
+        self.seen += [self.standing(token) for token in self._quotes]
 
 
 async def quoting(play: Stage) -> None:
@@ -203,6 +206,39 @@ async def test_a_pull_comes_before_whatever_else_waits(autojump_clock: MockClock
         assert filled["size"] == "-5"
 
 
+async def test_an_actor_that_was_too_slow_pulls_everything(autojump_clock: MockClock) -> None:
+    async with stage(Held, markets=2) as play:
+        await quoting(play)
+        time_ns, reason = play.service.env.clock_ns(), StaleReason.OVERFLOW
+        gap = Gap(time_ns=time_ns, feed=None, epoch=None, token=None, reason=reason)
+        await Held.last.handle([gap])
+        await play.settle()
+        assert [data["reason"] for data in play.named("quotes_pulled")] == ["overflow"] * 2
+        assert len(play.named("quotes_placed")) == 2
+
+
+async def test_a_half_told_step_moves_no_quote(autojump_clock: MockClock) -> None:
+    """Its frames trickle in: for a while the book looks crossed, and has no best prices."""
+    async with stage(Held) as play:
+        await quoting(play)
+        play.venue.inject("slow", seconds=30)
+        Held.last.seen.clear()
+        trader = play.venue.add_account()
+        for _ in range(10):
+            state = play.venue.book_state(play.yes)
+            assert state is not None
+            price, size = state.best_ask, dict(state.asks)[state.best_ask]
+            # More than there is: what is left rests at the price of what it took.
+            trader.place(play.yes, Side.BID, price, size + 50 * UNITS_PER_ONE)
+            await play.settle(1)
+        await play.settle(30)
+        assert any(
+            isinstance(event, BookUpdated) and event.best_bid is None and not event.settled
+            for event in play.events
+        )
+        assert ("None", "None") not in Held.last.seen
+
+
 async def test_a_trade_through_a_quote_fills_it(autojump_clock: MockClock) -> None:
     async with stage(Held) as play:
         await quoting(play)
@@ -251,7 +287,13 @@ async def test_no_quote_could_go_beyond_the_position_allowed(autojump_clock: Moc
         assert Held.last.standing(play.yes) == ("0.41", "None")  # 20 are sold, 40 would be too many
         play.trade(play.yes, "BUY", 30)
         await play.settle()
-        assert [data["position"] for data in play.named("paper_fill")] == ["-20"]
+        play.trade(play.yes, "SELL", 30)
+        await play.settle()
+        play.trade(play.yes, "SELL", 30)
+        await play.settle()
+        assert Held.last.standing(play.yes) == ("None", "0.43")
+        positions = [data["position"] for data in play.named("paper_fill")]
+        assert positions == ["-20", "0", "20"]
 
 
 async def test_positions_outlive_a_crash_and_quotes_do_not(autojump_clock: MockClock) -> None:
