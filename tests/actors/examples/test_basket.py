@@ -1,6 +1,7 @@
 """`basket-watch`: the walk of the levels against brute force, and the actor in the real service."""
 
 from collections.abc import Mapping
+from contextlib import suppress
 from decimal import Decimal
 from random import Random
 
@@ -10,10 +11,13 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from polyactors import (
+    ActorContext,
     ActorEvent,
     BookUpdated,
+    Gap,
     Level,
     Settings,
+    StaleReason,
     TrustChanged,
     TrustState,
     UsageError,
@@ -22,6 +26,7 @@ from polyactors import (
 from polyactors.book.numbers import Side, to_units
 from polyactors.examples.basket import BasketWatch, Edge, find_edge, sets
 from polyactors.testing import Stage, stage
+from polyactors.venue import NoTarget
 
 HALF = Decimal("0.5")
 ONE = Decimal(1)
@@ -52,6 +57,12 @@ def test_the_walk_is_what_half_shares_cost(legs: list[list[Level]]) -> None:
     walked = [price for size, price in sets(legs) for _ in range(int(size / HALF))]
     assert walked == every_half_set(legs)
     assert all(size > 0 for size, _ in sets(legs))
+
+
+def test_an_edge_of_just_so_much_is_too_little() -> None:
+    legs = [[Level(Decimal("0.45"), ONE)], [Level(Decimal("0.50"), ONE)]]
+    assert find_edge("buy", legs, Decimal("0.05"), ONE) is None
+    assert find_edge("buy", legs, Decimal("0.049"), ONE) is not None
 
 
 @given(
@@ -178,6 +189,72 @@ async def test_a_book_that_is_not_live_closes_its_basket_at_once(
         assert len(opened(play)) == 1
 
 
+class Held(BasketWatch):
+    """Can be asked directly."""
+
+    last: "Held"
+
+    async def setup(self, context: ActorContext) -> None:
+        Held.last = self
+        await super().setup(context)
+
+
+@pytest.mark.parametrize("is_overflow", [False, True])
+async def test_what_was_heard_before_is_worth_nothing_after(
+    autojump_clock: MockClock, is_overflow: bool
+) -> None:
+    """Trust is lost, or the mailbox was: the clock of a leg begins with its next news, even if the
+    book itself is LIVE again."""
+    yes_1, yes_2 = (await tokens_of_a_stage(markets=2))[::2]
+    options = {"baskets": [[yes_1, yes_2]], "pairs": False}
+    async with stage(Held, options=options, markets=2) as play:
+        play.quote(yes_1, "0.40", "0.45")
+        play.quote(yes_2, "0.30", "0.50")
+        await play.settle()
+        play.events.clear()
+        time_ns, reason = play.service.env.clock_ns(), StaleReason.OVERFLOW
+        message = (
+            Gap(time_ns=time_ns, feed=None, epoch=None, token=None, reason=reason)
+            if is_overflow
+            else TrustChanged(
+                time_ns=time_ns, token=yes_2, market=None, epoch=1, state=TrustState.STALE,
+                previous=TrustState.LIVE, reason=reason,
+            )
+        )  # fmt: skip
+        await Held.last.handle([message])
+        await play.settle()
+        assert [data["reason"] for data in play.named("basket_closed")] == ["not_live"]
+        assert not any("best" in line for line in play.status("held").lines)
+        play.quote(yes_1, "0.40", "0.44")
+        await play.settle()
+        assert not opened(play)
+        play.quote(yes_2, "0.30", "0.49")
+        await play.settle()
+        assert len(opened(play)) == 1
+
+
+async def test_books_that_do_not_come_to_rest_close_their_basket(
+    autojump_clock: MockClock,
+) -> None:
+    yes_1, yes_2 = (await tokens_of_a_stage(markets=2))[::2]
+    async with stage(BasketWatch, options={"baskets": [[yes_1, yes_2]]}, markets=2) as play:
+        play.quote(yes_1, "0.40", "0.45")
+        play.quote(yes_2, "0.30", "0.50")
+        await play.settle()
+        play.events.clear()
+        moving_ns = play.service.env.clock_ns()
+        trader = play.venue.add_account()
+        for _ in range(30):
+            trader.place(yes_1, Side.BID, to_units(Decimal("0.10")), to_units(Decimal(5)))
+            await play.settle(0.1)
+        (closed,) = [one for one in play.published if one.name == "basket_closed"]
+        assert closed.data["reason"] == "unsettled"
+        assert 1.0 <= (closed.time_ns - moving_ns) / 1e9 <= 1.3
+        assert not opened(play)
+        await play.settle()
+        assert len(opened(play)) == 1
+
+
 async def test_a_stop_closes_what_is_open(autojump_clock: MockClock) -> None:
     yes_1, yes_2 = (await tokens_of_a_stage(markets=2))[::2]
     async with stage(BasketWatch, options={"baskets": [[yes_1, yes_2]]}, markets=2) as play:
@@ -223,10 +300,10 @@ async def test_a_quiet_leg_is_believed_while_its_feed_is_heard(autojump_clock: M
         play.quote(basket[0], "0.40", "0.45")
         await play.settle(5)
         assert not opened(play)  # the other feed has said nothing for an hour
-        play.quote(basket[0], "0.40", "0.44")
-        play.quote(tokens[6], "0.40", "0.50")  # now it has, of another token
+        play.quote(tokens[2], "0.40", "0.50")
+        play.quote(tokens[6], "0.40", "0.50")  # now both have, of other tokens
         await play.settle()
-        assert [data["edge"] for data in opened(play)] == ["0.06"]
+        assert [data["edge"] for data in opened(play)] == ["0.05"]
 
 
 async def test_the_books_of_one_market_must_have_changed_together(
@@ -252,7 +329,7 @@ async def test_the_books_of_one_market_must_have_changed_together(
         assert play.status("basket-watch").metrics["held_back_skew"] > 0
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 async def test_nothing_is_told_of_a_half_told_step(autojump_clock: MockClock, seed: int) -> None:
     """Whatever happens at the exchange: by the stream itself, every leg was LIVE and settled when a
     basket opened, and its best prices had the edge."""
@@ -265,7 +342,8 @@ async def test_nothing_is_told_of_a_half_told_step(autojump_clock: MockClock, se
             bid = rng.randint(20, 38)
             play.quote(token, Decimal(bid) / 100, Decimal(bid + rng.randint(1, 8)) / 100)
             if rng.random() < 0.03:
-                play.venue.inject(rng.choice(["reset", "lost_delta", "duplicate", "mirror"]))
+                with suppress(NoTarget):  # between two sessions
+                    play.venue.inject(rng.choice(["reset", "lost_delta", "duplicate", "mirror"]))
             await play.settle(rng.choice([0, 0.01, 0.1, 0.3, 0.5]))
         await play.settle(10)
         books: dict[str, BookUpdated] = {}

@@ -2,13 +2,22 @@
 
 from decimal import Decimal
 
+import attrs
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from polyactors import ActorContext, TradePrinted, UsageError, actor_spec
+from polyactors import (
+    ActorContext,
+    Gap,
+    Settings,
+    StaleReason,
+    TradePrinted,
+    UsageError,
+    actor_spec,
+)
 from polyactors.examples.candles import Candle, CandleBuilder, Series
 from polyactors.testing import Stage, stage
 
@@ -25,17 +34,14 @@ def trade(timestamp_ms: int, price: Decimal, size: Decimal) -> TradePrinted:
 
 prices = st.integers(1, 99).map(lambda cents: Decimal(cents) / 100)
 sizes = st.integers(1, 10_000).map(lambda hundredths: Decimal(hundredths) / 100)
-steps = st.one_of(
-    st.tuples(st.just("trade"), st.integers(-40, 40), prices, sizes),
-    st.tuples(st.just("close")),
-    st.tuples(st.just("live")),
-    st.tuples(st.just("lost")),
-    st.tuples(st.just("gap")),
-)
+kinds = st.sampled_from(["trade"] * 4 + ["close"] * 4 + ["live"] * 3 + ["lost", "gap"])
+steps = st.tuples(st.integers(0, 12), kinds, st.integers(-25, 25), prices, sizes)
 
 
-@given(st.lists(st.tuples(st.integers(0, 12), steps), max_size=60))
-def test_candles_are_what_all_trades_say(history: list[tuple[int, tuple[object, ...]]]) -> None:
+@given(st.lists(steps, max_size=60))
+def test_candles_are_what_all_trades_say(
+    history: list[tuple[int, str, int, Decimal, Decimal]],
+) -> None:
     """The model keeps every trade and every moment of doubt, and works each candle out anew."""
     series = Series(INTERVAL, LATE, BEGIN)
     now, closed_at = BEGIN, BEGIN - INTERVAL
@@ -43,13 +49,9 @@ def test_candles_are_what_all_trades_say(history: list[tuple[int, tuple[object, 
     doubts = [0.0]
     lost_since: int | None = 0
     told: set[int] = set()
-    for passed, (what, *args) in history:
+    for passed, what, offset, price, size in history:
         now += passed
         if what == "trade":
-            offset, price, size = args
-            assert isinstance(offset, int)
-            assert isinstance(price, Decimal)
-            assert isinstance(size, Decimal)
             one = trade(now + offset, price, size)
             start = one.timestamp_ms // INTERVAL * INTERVAL
             result = series.take(one, now)
@@ -251,12 +253,73 @@ async def test_what_a_crash_lost_is_no_complete_candle(autojump_clock: MockClock
         assert not candles(play, play.yes, start_ms + 60_000)
 
 
+class Held(CandleBuilder):
+    """Can be asked directly."""
+
+    last: "Held"
+
+    async def setup(self, context: ActorContext) -> None:
+        Held.last = self
+        await super().setup(context)
+
+
+def gap(play: Stage, *, feed: str | None, token: str | None) -> Gap:
+    reason = StaleReason.OVERFLOW if feed is None else StaleReason.PARSE_FAILURE
+    time_ns = play.service.env.clock_ns()
+    return Gap(time_ns=time_ns, feed=feed, epoch=1, token=token, reason=reason)
+
+
+async def test_a_gap_concerns_its_token_its_feed_or_everything(autojump_clock: MockClock) -> None:
+    async with stage(Held, markets=2, settings=Settings(tokens_per_connection=2)) as play:
+        feed = play.service.feed_id(play.yes)
+        cases = [
+            (gap(play, feed=feed, token=play.yes), {play.yes}),
+            (gap(play, feed=feed, token=None), {play.yes, play.no}),
+            (gap(play, feed=None, token=None), set(play.tokens)),
+        ]
+        await at_next_minute(play, 2.5)  # the first minute was not whole
+        for missed, meant in cases:
+            start_ms = await at_next_minute(play, 30)
+            await Held.last.handle([attrs.evolve(missed, time_ns=play.service.env.clock_ns())])
+            await play.settle(MINUTE)
+            incomplete = {token for token in play.tokens if candles(play, token, start_ms)}
+            assert incomplete == meant
+
+
+async def test_what_begins_within_a_millisecond_has_missed_a_part_of_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with stage(Held, options={"late_seconds": 0}) as play:
+        start_ms = await at_next_minute(play)
+        missed = attrs.evolve(gap(play, feed=None, token=None), time_ns=start_ms * 10**6 + 1)
+        await Held.last.handle([missed])
+        await play.settle(MINUTE + 1)
+        assert candles(play, play.yes, start_ms)
+
+
+async def test_a_token_that_the_exchange_does_not_know_any_more_has_no_candles(
+    autojump_clock: MockClock,
+) -> None:
+    settings = Settings(audit_seconds=10)
+    async with stage(CandleBuilder, markets=2, settings=settings) as play:
+        await at_next_minute(play)
+        over = play.yes
+        play.venue.resolve_market(play.venue.markets[0].condition_id, 0)
+        await play.settle(5 * MINUTE)
+        assert play.service.trust(over).reason is StaleReason.UNKNOWN_TOKEN
+        play.events.clear()
+        await play.settle(5 * MINUTE)
+        assert not play.named("candle")
+
+
 async def test_a_stop_tells_what_is_open(autojump_clock: MockClock) -> None:
     async with stage(CandleBuilder) as play:
         play.quote(play.yes, "0.40", "0.42")
         start_ms = await at_next_minute(play)
         play.trade(play.yes, "BUY", 5)
         await play.settle()
+        play.service.stop()
+        await play.settle(5 * MINUTE)  # whatever ends when: it is told once
     await play.settle()
     (candle,) = candles(play, play.yes, start_ms)
     assert (candle["close"], candle["complete"]) == ("0.42", False)
