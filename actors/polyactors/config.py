@@ -22,6 +22,9 @@ from polyactors.errors import UsageError
 ENVIRONMENT_PREFIX = "POLYACTORS_"
 
 TOKENS_PER_CONNECTION_MAX = 10_000
+CONTROL_KEYS_MAX = TOKENS_PER_CONNECTION_MAX + 24
+"""Different orders that a connection's control mailbox holds: a resync of each of its tokens, and
+a PING, an Abort or a few."""
 FEED_GAVE_UP_RETRY_SECONDS = 60.0
 """A feed that gave up is tried again after so long, doubling up to the maximum below."""
 FEED_GAVE_UP_RETRY_SECONDS_MAX = 600.0

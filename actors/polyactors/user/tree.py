@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from polyactors.config import (
     BACKOFF_SECONDS_MIN,
+    CONTROL_KEYS_MAX,
     FEED_GAVE_UP_RETRY_SECONDS,
     FEED_GAVE_UP_RETRY_SECONDS_MAX,
 )
@@ -48,7 +49,6 @@ from polysupervisor import (
 )
 
 ACTOR_SHUTDOWN = Shutdown(grace=2.0, kill=2.0)
-CONTROL_KEYS_MAX = 1024
 HEARTBEAT_MESSAGES_MAX = 64
 REST_CALM_SECONDS = 30.0
 MessageT = TypeVar("MessageT")
