@@ -20,7 +20,8 @@ from polyactors.config import Settings, from_environment, make_settings
 from polyactors.discovery import Wanted, check_token, listed, make_wanted, run_discovery, shown
 from polyactors.environment import Environment
 from polyactors.errors import BookNotLive, UnknownToken, UsageError
-from polyactors.extensions.extension import ActorStatus, Extensions
+from polyactors.extensions.extension import ActorStatus
+from polyactors.extensions.roster import Extensions
 from polyactors.extensions.spec import ActorSpec, actor_spec
 from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log

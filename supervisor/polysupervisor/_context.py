@@ -11,7 +11,8 @@ import trio
 
 from polysupervisor._address import Address
 from polysupervisor._exit import ExitReason
-from polysupervisor._hold import Hold, HoldLimit, holding
+from polysupervisor._guard import holding
+from polysupervisor._hold import Hold, HoldLimit
 from polysupervisor._inbox import Inbox
 from polysupervisor._monitor import Monitor
 from polysupervisor._registry import Registry

@@ -6,5 +6,7 @@ spec.py       one actor as it is to run: name, class or function, options, polic
 loading.py    specs from `module:Class`, entry points and tables of the configuration
 mailbox.py    what waits for an actor, bounded
 hands.py      what an actor is given: `ActorContext`
+failures.py   how an actor fails, told with its own line in front
 extension.py  one actor over all its incarnations: supervised like ours, never trusted
+roster.py     all of them, of one service
 """

@@ -8,50 +8,41 @@ What it costs others is bounded, whatever it does:
 - it floods: events wait after EVENTS_PER_SECOND, and messages end up in bounded mailboxes.
 """
 
-from collections.abc import Awaitable, Iterable
-from pathlib import PurePath
-from types import TracebackType
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, cast
 
 import trio
 from attrs import frozen
 
 from polyactors.environment import Environment
+from polyactors.extensions.failures import (
+    HandlerTooSlow,
+    MailboxOverflow,
+    is_ours,
+    sole,
+    told,
+)
 from polyactors.extensions.hands import ActorContext, Heard
 from polyactors.extensions.mailbox import Mailbox
-from polyactors.extensions.spec import ActorSpec, check_names
+from polyactors.extensions.spec import ActorSpec
 from polysupervisor import (
     Backoff,
     ChildSpec,
     ChildState,
     Context,
-    DynamicSupervisor,
     ExitReason,
     HoldLimit,
-    Intensity,
     Restart,
     Shutdown,
 )
 
 if TYPE_CHECKING:
+    from polyactors.extensions.roster import Extensions
     from polyactors.service import Service
 
-NAME = "extensions"
-OURS = ("polyactors.", "polysupervisor.")
-EXAMPLES = "polyactors.examples."
-UNLIMITED = Intensity(1_000_000, 1.0, scope="child", on_exhausted="give_up")
-"""Each actor's own row of failures decides."""
 POISON_CRASHES = 3
 """A snapshot with which so many incarnations in a row failed before they had handled anything is
 thrown away."""
-
-
-class MailboxOverflow(Exception):  # noqa: N818 - the name is the fact
-    """The mailbox was full, and the policy is to begin afresh."""
-
-
-class HandlerTooSlow(Exception):  # noqa: N818 - the name is the fact
-    """One call took longer than `handle_seconds_max`."""
 
 
 @frozen
@@ -114,7 +105,7 @@ class Extension:
                 max_attempts=policy.gives_up_after,
             ),
             shutdown=Shutdown(grace=policy.stop_seconds_max),
-            hold=HoldLimit(policy.hold_seconds_max, spares=_is_ours),
+            hold=HoldLimit(policy.hold_seconds_max, spares=is_ours),
         )
 
     def take(self, message: object) -> None:
@@ -127,7 +118,7 @@ class Extension:
 
     def failed(self, reason: ExitReason) -> None:
         """An incarnation failed."""
-        self._last_failure = _told(reason)
+        self._last_failure = told(reason)
 
     def gave_up(self) -> None:
         """It stays down: nothing is kept for it any more."""
@@ -161,7 +152,7 @@ class Extension:
         try:
             await self._live(ctx, service)
         except BaseExceptionGroup as group:
-            raise _sole(group) from None
+            raise sole(group) from None
         finally:
             if self.spec.policy.restart == "temporary":
                 self.gave_up()
@@ -267,92 +258,3 @@ class Extension:
             self._state, self._has_state, self._poisoned = None, False, 0
             return
         cast("Any", actor).restore(self._state)
-
-
-class Extensions:
-    """All actors of users, of one service."""
-
-    def __init__(self, specs: Iterable[ActorSpec], env: Environment) -> None:
-        """Raises UsageError when two have one name."""
-        specs = tuple(specs)
-        check_names(specs)
-        self._all = {spec.name: Extension(spec, env, self) for spec in specs}
-        self._supervisor: DynamicSupervisor | None = None
-
-    def __bool__(self) -> bool:
-        return bool(self._all)
-
-    def find(self, name: str) -> Extension:
-        """An actor. Raises LookupError."""
-        try:
-            return self._all[name]
-        except KeyError:
-            known = ", ".join(self._all) or "none"
-            raise LookupError(f"there is no actor {name!r}; there are {known}") from None
-
-    def supervisor(self, service: "Service") -> DynamicSupervisor:
-        """The supervisor of all of them."""
-        self._supervisor = DynamicSupervisor(
-            NAME, [one.child(service) for one in self._all.values()], intensity=UNLIMITED
-        )
-        return self._supervisor
-
-    def gave_up(self, path: str) -> None:
-        """The supervisors gave up what has this path, which may be one of these."""
-        found = self._at(path)
-        if found is not None:
-            found.gave_up()
-
-    def failed(self, path: str, reason: ExitReason) -> None:
-        """What has this path, which may be one of these, failed."""
-        found = self._at(path)
-        if found is not None:
-            found.failed(reason)
-
-    def _at(self, path: str) -> Extension | None:
-        name = path.removeprefix(f"root/{NAME}/")
-        return None if name == path else self._all.get(name)
-
-    def statuses(self) -> list[ActorStatus]:
-        """All of them, now."""
-        states: dict[str, ChildState] = {}
-        if self._supervisor is not None:
-            states = {child.id: child.state for child in self._supervisor.children()}
-        return [one.status(states.get(name, ChildState.STOPPED)) for name, one in self._all.items()]
-
-
-def _sole(group: "BaseExceptionGroup[BaseException]") -> BaseException:
-    """The failure in a group of one, beginning where foreign code does; else the group."""
-    members = list(group.exceptions)
-    while len(members) == 1 and isinstance(members[0], BaseExceptionGroup):
-        members = list(cast("BaseExceptionGroup[BaseException]", members[0]).exceptions)
-    if len(members) > 1:
-        return group
-    error = members[0]
-    trace = error.__traceback__
-    while trace is not None and _is_machinery(trace):
-        trace = trace.tb_next
-    return error if trace is None else error.with_traceback(trace)
-
-
-def _is_machinery(trace: TracebackType) -> bool:
-    name = str(trace.tb_frame.f_globals.get("__name__", ""))
-    return _is_ours(name) or name.partition(".")[0] in ("trio", "contextlib")
-
-
-def _told(reason: ExitReason) -> str:
-    """How it failed, and in which line."""
-    if reason.trace is None or not reason.trace.frames:
-        return str(reason)
-    file, line, _ = reason.trace.frames[-1]
-    place = f"{PurePath(file).name}:{line}"
-    return str(reason) if _is_ours_file(file) else f"{reason} at {place}"
-
-
-def _is_ours_file(file: str) -> bool:
-    return "polysupervisor" in file or "polyactors/extensions" in file
-
-
-def _is_ours(module: str) -> bool:
-    """Whether code of a module must come to its end: it may change what others share."""
-    return module.startswith(OURS) and not module.startswith(EXAMPLES)

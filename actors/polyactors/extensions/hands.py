@@ -14,7 +14,7 @@ from polyactors.logger import log
 from polysupervisor import Context
 
 if TYPE_CHECKING:
-    from polyactors.extensions.extension import Extensions
+    from polyactors.extensions.roster import Extensions
     from polyactors.service import Service
 
 METRICS_MAX = 64

@@ -29,7 +29,7 @@ from polyactors import (
 from polyactors.book.trust import TrustState
 from polyactors.events import to_json
 from polyactors.extensions import hands
-from polyactors.extensions.extension import _sole  # pyright: ignore[reportPrivateUsage]
+from polyactors.extensions.failures import sole
 from polyactors.testing import Stage, stage
 
 SOON = {"backoff_seconds_min": 0.01, "backoff_seconds_max": 0.02}
@@ -709,8 +709,8 @@ async def test_a_group_that_holds_a_cancellation_passes_as_it_is() -> None:
             raise
     alone = BaseExceptionGroup("", [BaseExceptionGroup("", found)])
     mixed = BaseExceptionGroup("", [*found, ValueError()])
-    assert _sole(alone) is found[0]
-    assert _sole(mixed) is mixed
+    assert sole(alone) is found[0]
+    assert sole(mixed) is mixed
 
 
 # --- raw frames ---------------------------------------------------------------------------
