@@ -14,18 +14,39 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+PRINTS = re.compile(
+    r"\s+It prints( something like)?:?\n\n```(?:text)?\n(.*?)^```$", re.MULTILINE | re.DOTALL
+)
+"""What a page says that the block before it prints: exactly, or with other numbers."""
 SECONDS_MAX = 60
 
 
 def blocks(language: str) -> list[object]:
+    """Of each block its text, and what the page shows of its output, if it does."""
     found: list[object] = []
     for page in PAGES:
-        for match in BLOCK.finditer(page.read_text(encoding="utf-8")):
+        text = page.read_text(encoding="utf-8")
+        for match in BLOCK.finditer(text):
             if match[1] == language:
-                line = page.read_text(encoding="utf-8")[: match.start()].count("\n") + 1
+                line = text[: match.start()].count("\n") + 1
+                shown = PRINTS.match(text, match.end())
                 name = f"{page.relative_to(ROOT)}:{line}"
-                found.append(pytest.param(match[2], id=name))
+                found.append(pytest.param(match[2], shown, id=name))
     return found
+
+
+def assert_is_shown(printed: str, shown: re.Match[str]) -> None:
+    """The page shows what was printed, or with other numbers some lines of it."""
+    is_alike, lines = shown[1], shown[2]
+    if is_alike:
+        missing = set(map(shape_of, lines.splitlines())) - set(map(shape_of, printed.splitlines()))
+        assert not missing, f"nothing like {missing} in\n{printed}"
+    else:
+        assert printed == lines
+
+
+def shape_of(line: str) -> str:
+    return re.sub(r"[0-9]+(?:\.[0-9]+)?", "0", line.strip())
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +89,24 @@ def run(argv: list[str], cwd: Path, exchange: dict[str, str]) -> subprocess.Comp
     )
 
 
-@pytest.mark.parametrize("code", blocks("python"))
-def test_python_blocks_run(code: str, tmp_path: Path, exchange: dict[str, str]) -> None:
+@pytest.mark.parametrize(("code", "shown"), blocks("python"))
+def test_python_blocks_run(
+    code: str, shown: re.Match[str] | None, tmp_path: Path, exchange: dict[str, str]
+) -> None:
     tests = re.findall(r"^def (test_\w+)\(", code, re.MULTILINE)
     calls = "".join(f"\n{name}()" for name in tests)
     done = run([sys.executable, "-W", "error", "-c", code + calls], tmp_path, exchange)
     assert done.returncode == 0, done.stderr
     assert done.stdout or tests, "an example that shows nothing"
+    if shown is not None:
+        assert_is_shown(done.stdout, shown)
 
 
-@pytest.mark.parametrize("code", blocks("bash"))
-def test_commands_run(code: str, tmp_path: Path, exchange: dict[str, str]) -> None:
+@pytest.mark.parametrize(("code", "shown"), blocks("bash"))
+def test_commands_run(
+    code: str, shown: re.Match[str] | None, tmp_path: Path, exchange: dict[str, str]
+) -> None:
+    assert shown is None, "the output of commands is not compared yet"
     frames = tmp_path / "frames.jsonl"
     frames.write_text('{"event_type":"book","asset_id":"1","market":"0x1","bids":[],"asks":[]}\n')
     for line in code.splitlines():
@@ -175,6 +203,33 @@ def rows_of_events() -> dict[str, list[str]]:
 
 def in_order(cell: str) -> list[str]:
     return re.findall(r"`(\w+)`", cell)
+
+
+def test_every_output_that_a_page_shows_is_compared() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        behind_blocks = sum(
+            PRINTS.match(text, block.end()) is not None
+            for block in BLOCK.finditer(text)
+            if block[1] == "python"
+        )
+        assert text.count("\nIt prints") == behind_blocks, page.name
+
+
+def test_every_anchor_exists() -> None:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for target, anchor in re.findall(r"\]\((?!https?:)([^)#\s]*)#([^)\s]+)\)", text):
+            path = (page.parent / target).resolve() if target else page
+            assert anchor in anchors_of(path), f"{page.name} links to {target}#{anchor}"
+
+
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    text = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = (re.sub(r"[^\w\- ]", "", heading.lower()) for heading in headings)
+    return {heading.replace(" ", "-") for heading in plain}
 
 
 def test_every_page_is_linked_from_another() -> None:
