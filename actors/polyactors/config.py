@@ -21,6 +21,7 @@ from polyactors.errors import UsageError
 
 ENVIRONMENT_PREFIX = "POLYACTORS_"
 
+TOKENS_PER_CONNECTION_MAX = 10_000
 FEED_GAVE_UP_RETRY_SECONDS = 60.0
 """A feed that gave up is tried again after so long, doubling up to the maximum below."""
 FEED_GAVE_UP_RETRY_SECONDS_MAX = 600.0
@@ -156,7 +157,7 @@ class Settings:
         200,
         "more tokens open further connections; above some 500 Polymarket delivers nothing",
         metavar="N",
-        maximum=10_000,
+        maximum=TOKENS_PER_CONNECTION_MAX,
     )
     redundancy: int = _number(
         1,

@@ -13,6 +13,7 @@ from polyactors.config import (
     BACKOFF_SECONDS_MIN,
     FEED_GAVE_UP_RETRY_SECONDS,
     FEED_GAVE_UP_RETRY_SECONDS_MAX,
+    TOKENS_PER_CONNECTION_MAX,
 )
 from polyactors.connection import run_connection
 from polyactors.errors import SessionFailed
@@ -43,8 +44,9 @@ from polysupervisor import (
 )
 
 FEED_SHUTDOWN = Shutdown(grace=2.0, kill=2.0)
-CONTROL_KEYS_MAX = 1024
-"""Different orders that a connection's control mailbox holds: its tokens, a PING, an Abort."""
+CONTROL_KEYS_MAX = TOKENS_PER_CONNECTION_MAX + 24
+"""Different orders that a connection's control mailbox holds: a resync of each of its tokens, and
+a PING, an Abort or a few."""
 HEARTBEAT_MESSAGES_MAX = 64
 
 

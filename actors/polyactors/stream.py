@@ -45,9 +45,9 @@ class Subscription:
         self._kinds = kinds
         self._wake = trio.Event()
         self._ended = False
-        self.coalesced = 0
+        self.coalesced: int = 0
         """Book updates that a newer one of the same token replaced while the reader was behind."""
-        self.lost = 0
+        self.lost: int = 0
         """Events given up; a Gap with the reason overflow says when there were some."""
 
     @property

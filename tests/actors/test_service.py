@@ -792,3 +792,20 @@ async def test_what_is_started_last_is_stopped_first(
     assert [path for path in ended if path in expected[2:]] == expected[:1:-1]
     assert set(ended[-4:]) >= set(expected[:2])
     assert isinstance(heard[-1], FeedDown)
+
+
+async def test_one_frame_may_cost_every_book_of_a_large_connection_its_trust(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    """Each asks its connection for a fresh book at the same moment, and none is refused."""
+    venue = Venue(seed=1, markets=600, rate=0)
+    nursery.start_soon(venue.run)
+    settings = attrs.evolve(SETTINGS, tokens_per_connection=1200)
+    network = memory_network(venue, nursery)
+    async with polyactors.open_service(venue.tokens, settings=settings, network=network) as service:
+        await until(lambda: service.states() == {"LIVE": 1200})
+        venue.inject("garbage", variant="text")
+        await until(lambda: service.states() != {"LIVE": 1200})
+        await until(lambda: service.states() == {"LIVE": 1200})
+        assert service.statistics.requests_lost == 0
+        assert service.statistics.resyncs["parse_failure"] == 1200

@@ -323,12 +323,12 @@ class Extensions:
 
 def _sole(group: "BaseExceptionGroup[BaseException]") -> BaseException:
     """The failure in a group of one, beginning where foreign code does; else the group."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        members = cast("BaseExceptionGroup[BaseException]", error).exceptions
-        if len(members) > 1:
-            return group
-        (error,) = members
+    members = list(group.exceptions)
+    while len(members) == 1 and isinstance(members[0], BaseExceptionGroup):
+        members = list(cast("BaseExceptionGroup[BaseException]", members[0]).exceptions)
+    if len(members) > 1:
+        return group
+    error = members[0]
     trace = error.__traceback__
     while trace is not None and _is_machinery(trace):
         trace = trace.tb_next

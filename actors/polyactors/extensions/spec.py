@@ -70,7 +70,7 @@ def actor_spec(
         handle = getattr(target, "handle", None)
         if not callable(handle):
             raise UsageError(f"{shown} has no `handle`: write `async def handle(self, message: …)`")
-        takes = takes_of(handle, f"{shown}.handle")
+        takes = takes_of(cast("Handle", handle), f"{shown}.handle")
         _check_hooks(target, shown)
     elif inspect.isfunction(target):
         takes = takes_of(target, shown)

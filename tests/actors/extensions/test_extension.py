@@ -3,7 +3,6 @@
 import json
 import math
 import threading
-from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -30,7 +29,7 @@ from polyactors import (
 from polyactors.book.trust import TrustState
 from polyactors.events import to_json
 from polyactors.extensions import hands
-from polyactors.extensions.extension import _sole
+from polyactors.extensions.extension import _sole  # pyright: ignore[reportPrivateUsage]
 from polyactors.testing import Stage, stage
 
 SOON = {"backoff_seconds_min": 0.01, "backoff_seconds_max": 0.02}
@@ -42,7 +41,7 @@ class Do:
     """What a test tells an actor to do, by its name."""
 
     what: str
-    value: Any = None
+    value: Any = ""
 
 
 LOG: list[str] = []
@@ -62,7 +61,7 @@ class Doer:
         LOG.append(f"setup {context.incarnation}")
 
     async def handle(self, do: Do) -> None:
-        LOG.append(f"{do.what} {do.value}" if do.value is not None else do.what)
+        LOG.append(f"{do.what} {do.value}".rstrip())
         if do.what == "crash":
             raise ValueError("as told")
         if do.what == "hang":
@@ -78,10 +77,16 @@ class Doer:
         LOG.append("teardown")
 
 
-async def tell(play: Stage, actor: str, *all_: Do) -> None:
+def put(play: Stage, actor: str, *all_: Do) -> None:
     """Put messages into its mailbox, as another actor would."""
+    extensions = play.service._extensions  # pyright: ignore[reportPrivateUsage]
     for do in all_:
-        play.service._extensions.find(actor).take(do)
+        extensions.find(actor).take(do)
+
+
+async def tell(play: Stage, actor: str, *all_: Do) -> None:
+    """The same, and see what comes of it."""
+    put(play, actor, *all_)
     await play.settle(0.1)
 
 
@@ -135,7 +140,7 @@ async def test_a_batch_is_all_that_waits(autojump_clock: MockClock) -> None:
 async def test_an_orderly_stop_handles_what_waits(autojump_clock: MockClock) -> None:
     async with stage(Doer) as play:
         for number in range(4):
-            play.service._extensions.find("doer").take(Do("sleep", 1 + number / 10))
+            put(play, "doer", Do("sleep", 1 + number / 10))
     assert LOG == ["setup 1", "sleep 1.0", "sleep 1.1", "sleep 1.2", "sleep 1.3", "teardown"]
 
 
@@ -276,13 +281,16 @@ async def test_a_start_that_fails_hurts_nobody(autojump_clock: MockClock, failin
     def restore(self: object, state: int) -> None:
         raise OSError(f"no {failing}")
 
+    def snapshot(self: object) -> int:
+        return 1
+
     async def setup(self: object, context: ActorContext) -> None:
         raise OSError(f"no {failing}")
 
     hook: object = {"__init__": init, "restore": restore, "setup": setup}[failing]
     hooks: dict[str, Any] = {failing: hook}
     if failing == "restore":
-        hooks["snapshot"] = lambda self: 1
+        hooks["snapshot"] = snapshot
     kind = type("Starts", (Doer,), hooks)
     async with stage(kind, policy=SOON | {"gives_up_after": 2}) as play:
         if failing == "restore":
@@ -589,7 +597,7 @@ WRONG_NUMBERS = [math.nan, math.inf, 10**400, "many", None, 1j]
 @pytest.mark.parametrize("value", WRONG_NUMBERS, ids=lambda value: str(value)[:10])
 async def test_what_is_no_number_is_no_metric(autojump_clock: MockClock, value: object) -> None:
     async with stage(Doer, policy=SOON) as play:
-        await tell(play, "doer", Do("gauge", value) if value is not None else Do("gauge", ()))
+        await tell(play, "doer", Do("gauge", value))
         assert "measured must be a finite number, not" in play.status("doer").last_failure
         assert play.status("doer").metrics == {}
 
@@ -720,11 +728,9 @@ async def test_raw_frames_come_as_the_exchange_sent_them(autojump_clock: MockClo
         assert play.status("record").handled == len(frames)
         assert not any(isinstance(event, RawFrame) for event in play.events)
     assert {frame.feed for frame in frames} == {"feed-0"}
-    texts = [json.loads(frame.frame) for frame in frames]
-    assert any(play.yes in json.dumps(text) for text in texts)
-    assert any(
-        isinstance(text, Mapping) and text.get("event_type") == "price_change" for text in texts
-    )
+    texts = [str(frame.frame) for frame in frames]
+    assert any(play.yes in text and '"price_change"' in text for text in texts)
+    assert all(json.loads(text) for text in texts)
     assert [frame.time_ns for frame in frames] == sorted(frame.time_ns for frame in frames)
 
 

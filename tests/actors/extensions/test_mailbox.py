@@ -134,7 +134,7 @@ class Model:
     def take_one(self) -> object:
         (message, *rest) = self.mailbox.take_all()
         for one in rest:  # nothing public takes one without waiting
-            self.mailbox._events.append(one)
+            self.mailbox._events.append(one)  # pyright: ignore[reportPrivateUsage]
         return message
 
     def add(self, kind: str, token: str, count: int) -> None:
@@ -161,7 +161,7 @@ class Model:
 
     @property
     def held(self) -> list[Any]:
-        return list(self.mailbox._events)
+        return list(self.mailbox._events)  # pyright: ignore[reportPrivateUsage]
 
 
 @given(STEPS, st.integers(2, 12), st.sampled_from(["coalesce", "drop_oldest", "restart"]))

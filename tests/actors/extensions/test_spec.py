@@ -38,10 +38,10 @@ class Watch:
     ratio: float = 0.5
     is_loud: bool = False
     spread_max: Decimal = attrs.field(default=Decimal("0.05"), validator=gt(Decimal(0)))
-    tokens: list[str] = attrs.field(factory=list)
+    tokens: list[str] = attrs.field(factory=list[str])
     leg: Leg | None = None
     legs: tuple[Leg, ...] = ()
-    weights: dict[str, Decimal] = attrs.field(factory=dict)
+    weights: dict[str, Decimal] = attrs.field(factory=dict[str, Decimal])
     speed: Speed = Speed.SLOW
     side: Literal["BUY", "SELL"] = "BUY"
     _hidden: int = attrs.field(default=0, alias="hidden")
@@ -209,26 +209,6 @@ def test_a_handle_is_inherited() -> None:
     assert callable(spec.handler(spec.make()))
 
 
-async def _plain(update: BookUpdated) -> None: ...
-
-
-@pytest.mark.parametrize(
-    ("target", "sentence"),
-    [
-        (type("Nothing", (), {}), "Nothing has no `handle`: write `async def handle(self, message"),
-        (type("Wrong", (), {"handle": 3}), "Wrong has no `handle`"),
-        (5, "5 is neither a class nor an async function, so it is no actor"),
-        (Child(), "is neither a class nor an async function"),
-        (print, "print is neither a class nor an async function"),
-        (lambda message: None, "must be an async function"),
-    ],
-)
-def test_what_is_no_actor_is_told(target: object, sentence: str) -> None:
-    with pytest.raises(UsageError) as caught:
-        actor_spec(target)
-    assert sentence in str(caught.value)
-
-
 def hooked(**hooks: object) -> type:
     return type("Hooked", (Base,), hooks)
 
@@ -240,6 +220,23 @@ def sync_one(self: object) -> int:
 
 
 def sync_two(self: object, state: int) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        (type("Nothing", (), {}), "Nothing has no `handle`: write `async def handle(self, message"),
+        (type("Wrong", (), {"handle": 3}), "Wrong has no `handle`"),
+        (5, "5 is neither a class nor an async function, so it is no actor"),
+        (Child(), "is neither a class nor an async function"),
+        (print, "print is neither a class nor an async function"),
+        (sync_one, "must be an async function"),
+    ],
+)
+def test_what_is_no_actor_is_told(target: object, sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        actor_spec(target)
+    assert sentence in str(caught.value)
 
 
 @pytest.mark.parametrize(

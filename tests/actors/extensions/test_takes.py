@@ -95,7 +95,10 @@ async def bare_context(message: BookUpdated, context) -> None: ...  # type: igno
 async def context_or_none(message: BookUpdated, c: ActorContext | None = None) -> None: ...
 
 
-@pytest.mark.parametrize("handle", [with_context, bare_context, context_or_none])
+WITH_CONTEXT: list[Any] = [with_context, bare_context, context_or_none]
+
+
+@pytest.mark.parametrize("handle", WITH_CONTEXT)
 def test_a_second_parameter_is_the_context(handle: Handle) -> None:
     assert takes(handle).takes_context
 
