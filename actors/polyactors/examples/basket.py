@@ -190,8 +190,7 @@ class BasketWatch:
         if basket.found is None and (basket.gain is None or basket.gain <= self.edge):
             return []
         self._watched[basket] = None
-        books = self._read(basket)
-        doubt = self._doubt(books) if books else "not_live"
+        books, doubt = self._view(basket)
         if doubt:
             self._context.count(f"held_back_{doubt}")
             if doubt == "unsettled":  # more of an engine step may follow, if not for too long
@@ -220,23 +219,24 @@ class BasketWatch:
         data = {"side": side, "reason": reason, "open_seconds": open_seconds}
         return [("basket_closed", _data(basket) | data)]
 
-    def _read(self, basket: Basket) -> list[BookReading]:
-        """All books of this moment; none unless all are LIVE and their news has come."""
+    def _view(self, basket: Basket) -> tuple[list[BookReading], str]:
+        """All books of this moment, or why they are no view of one; then the text is not empty."""
+        news = [self._news[token] for token in basket.tokens if token in self._news]
+        if len(news) < len(basket.tokens):
+            return [], "not_live"
+        if not all(one.settled for one in news):  # the same as below, before anything is copied
+            return [], "unsettled"
         try:
             books = [self._context.service.book(token) for token in basket.tokens]
         except (BookNotLive, UnknownToken):
-            return []
-        return books if all(token in self._news for token in basket.tokens) else []
-
-    def _doubt(self, books: list[BookReading]) -> str:
-        """Why the books are no view of one moment; empty when they are."""
-        if not all(book.settled for book in books):
-            return "unsettled"
-        clocks = [self._news[book.token].time_ns for book in books]
+            return [], "not_live"
+        clocks = [one.time_ns for one in news]
         if len({book.market for book in books}) > 1:
             feed_id = self._context.service.feed_id
             clocks = [self._heard_ns.get(feed_id(book.token), 0) for book in books]
-        return "skew" if max(clocks) - min(clocks) > self.skew_seconds * 1e9 else ""
+        if not all(book.settled for book in books):
+            return [], "unsettled"
+        return books, "skew" if max(clocks) - min(clocks) > self.skew_seconds * 1e9 else ""
 
     async def _tell(self, told: list[list[Told]]) -> None:
         for name, data in (event for events in told for event in events):
