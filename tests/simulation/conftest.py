@@ -6,7 +6,7 @@ import os
 import pytest
 from tests.simulation import world
 
-SEEDS_DEFAULT = "60"
+SEEDS_DEFAULT = "30"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
