@@ -112,9 +112,13 @@ def test_half_an_hour_of_faults_does_not_grow_memory(simulate: "Simulate") -> No
         tracemalloc.start()
         await minutes(world, 2)
         before = snapshot()
-        await minutes(world, 18)
-        for found in snapshot().compare_to(before, "lineno"):
-            grown[str(found.traceback)] = found.size_diff
+        await minutes(world, 15)
+        for _ in range(3):  # the least of them: what is there only now is no growth
+            await minutes(world, 1)
+            found = {str(f.traceback): f.size_diff for f in snapshot().compare_to(before, "lineno")}
+            if not grown or sum(found.values()) < sum(grown.values()):
+                grown.clear()
+                grown.update(found)
         return world
 
     try:

@@ -59,7 +59,7 @@ def test_a_line_for_each_and_below_it_what_it_shows() -> None:
         "watch  running  1,234 messages  a 1,234,567  b 2.5",
         "  3 spreads are wide",
         "  1 is narrow",
-        "hog  gave up  1 message  5 restarts  20 lost  crash (ValueError: no) at hog.py:3",
+        "hog  gave up  1 message  5 restarts  20 lost  ValueError: no at hog.py:3",
     ]
 
 
