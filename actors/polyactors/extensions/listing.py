@@ -1,6 +1,7 @@
 """The installed actors, told to a person: what each takes, its options, or why it is broken."""
 
 import inspect
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,7 +60,16 @@ def _option(field: "attrs.Attribute[Any]") -> str:
     made: Any = default
     if isinstance(made, attrs.Factory):  # type: ignore[arg-type]
         made = "…" if made.takes_self else made.factory()
-    return f"{option_key(field)}: {kind} = {made!r}{_help(field)}"
+    return f"{option_key(field)}: {kind} = {_as_toml(made)}{_help(field)}"
+
+
+def _as_toml(value: object) -> str:
+    """A default as it would stand in the table."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
 
 
 def _help(field: "attrs.Attribute[Any]") -> str:
