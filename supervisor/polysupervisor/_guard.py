@@ -17,6 +17,7 @@ import threading
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from time import perf_counter
 from types import FrameType
 from typing import cast
@@ -161,6 +162,7 @@ class _Look:
         """The step that is to be interrupted: of whom, since when."""
         self._ended = threading.Event()
         self._main = threading.get_ident()
+        self._native = threading.get_native_id()
         self._before = signal.signal(signal.SIGURG, self._on_signal)
         self._thread = threading.Thread(target=self._look, name="polysupervisor-hold", daemon=True)
 
@@ -182,7 +184,7 @@ class _Look:
     def _look(self) -> None:
         before = perf_counter()
         step: tuple[Hold, float] | None = None
-        excused = 0.0
+        excused = starved = 0.0
         pause = 0.0
         while not self._ended.wait(pause):
             now = perf_counter()
@@ -190,15 +192,27 @@ class _Look:
             pause = min(self._guard.shortest / LOOKS_PER_LIMIT, LOOK_SECONDS_MAX)
             found = self._guard.running()
             if found != step:
-                step, excused = found, 0.0
+                step, excused, starved = found, 0.0, self._starved()
             if found is None:
                 continue
             if late > pause:  # this thread could not run either
                 excused += late
-            if now - found[1] - excused >= found[0].limit.seconds:
+            seconds = now - found[1] - excused
+            if seconds >= found[0].limit.seconds:
+                seconds -= max(self._starved() - starved, 0.0)
+            if seconds >= found[0].limit.seconds:
                 self._asked = found
                 signal.pthread_kill(self._main, signal.SIGURG)
                 pause = LOOK_AGAIN_SECONDS
+
+    def _starved(self) -> float:
+        """Seconds for which the watched thread wanted a processor and got none, so far; 0 where
+        the system does not tell. A busy machine is not the child's fault."""
+        try:
+            told = Path(f"/proc/self/task/{self._native}/schedstat").read_text()
+            return int(told.split()[1]) / 1e9
+        except (OSError, ValueError, IndexError):
+            return 0.0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         asked = self._asked

@@ -22,7 +22,8 @@ class HoldLimit:
     Whatever the child and the tasks of its nurseries do from one of Trio's turns to the next
     counts together; in the main thread a single step is interrupted within ``seconds`` and a
     quarter, in another thread it is noticed when it is over. Its exit is then a crash by
-    ``HeldLoop``. Time in which the whole process did not run does not count.
+    ``HeldLoop``. Time in which the process was stopped, or waited for a processor,
+    does not count.
     """
 
     seconds: float = attrs.field(default=0.1, validator=gt(0))
