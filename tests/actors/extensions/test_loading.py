@@ -223,28 +223,28 @@ def test_the_listing_tells_each(place: Place) -> None:
     broken = place.module("raise RuntimeError('not today')\n")
     place.install(
         group(
-            f"aaa = {name}:Watch",
-            f"bbb = {name}:watch_all",
-            f"ccc = {broken}:Watch",
-            f"ddd = {name}:number",
-            "eee = !!",
+            f"zz-aaa = {name}:Watch",
+            f"zz-bbb = {name}:watch_all",
+            f"zz-ccc = {broken}:Watch",
+            f"zz-ddd = {name}:number",
+            "zz-eee = !!",
             f"Fff = {name}:watch_all",
         )
     )
     text = "\n".join(listing_lines())
     assert (
-        f"aaa  {name}:Watch\n"
+        f"zz-aaa  {name}:Watch\n"
         "    Watches spreads, day and night.\n"
         "    takes BookUpdated\n"
         "    times: int, required\n"
         "    ratio: float = 0.5, how much\n"
         "    tokens: list[str] = []\n"
-        f"bbb  {name}:watch_all\n"
+        f"zz-bbb  {name}:watch_all\n"
         "    takes list[BookUpdated]\n"
     ) in text
-    assert f"ccc  {broken}:Watch\n    broken: ccc cannot be imported: RuntimeError: not" in text
-    assert f"ddd  {name}:number\n    broken: 5 is neither a class nor an async function" in text
-    assert "eee  !!\n    broken: eee: the entry point is '!!'" in text
+    assert f"zz-ccc  {broken}:Watch\n    broken: zz-ccc cannot be imported: RuntimeError: not" in text
+    assert f"zz-ddd  {name}:number\n    broken: 5 is neither a class nor an async function" in text
+    assert "zz-eee  !!\n    broken: zz-eee: the entry point is '!!'" in text
     assert f"Fff  {name}:watch_all\n    broken: 'Fff' is no name of an actor" in text
     assert "Run one with --actor NAME" in text
 
