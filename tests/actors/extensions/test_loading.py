@@ -242,7 +242,9 @@ def test_the_listing_tells_each(place: Place) -> None:
         f"zz-bbb  {name}:watch_all\n"
         "    takes list[BookUpdated]\n"
     ) in text
-    assert f"zz-ccc  {broken}:Watch\n    broken: zz-ccc cannot be imported: RuntimeError: not" in text
+    assert (
+        f"zz-ccc  {broken}:Watch\n    broken: zz-ccc cannot be imported: RuntimeError: not" in text
+    )
     assert f"zz-ddd  {name}:number\n    broken: 5 is neither a class nor an async function" in text
     assert "zz-eee  !!\n    broken: zz-eee: the entry point is '!!'" in text
     assert f"Fff  {name}:watch_all\n    broken: 'Fff' is no name of an actor" in text
