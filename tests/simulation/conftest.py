@@ -6,7 +6,7 @@ import os
 import pytest
 from tests.simulation import world
 
-SEEDS_DEFAULT = "30"
+SEEDS_DEFAULT = "20"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
