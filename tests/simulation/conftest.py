@@ -6,7 +6,7 @@ import os
 import pytest
 from tests.simulation import world
 
-SEEDS_DEFAULT = "20"
+SEEDS_DEFAULT = "10"
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
