@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from polyactors.extensions.roster import Extensions
     from polyactors.service import Service
 
+TASKS_MAX = 1000
+"""Tasks of one actor at a time."""
 METRICS_MAX = 64
 """Different names that one actor may count and measure."""
 LINES_MAX = 8
@@ -136,7 +138,12 @@ class ActorContext:
 
     def start_soon(self, run: Callable[..., Awaitable[Any]], *args: object) -> None:
         """Run a task beside the handler. An exception out of it is a failure of the actor; it is
-        cancelled when the incarnation ends."""
+        cancelled when the incarnation ends, and not begun when that ends already. Raises
+        RuntimeError for one more than TASKS_MAX."""
+        if trio.current_effective_deadline() == -math.inf:
+            return  # tasks that only start tasks would go on for ever
+        if len(self._nursery.child_tasks) > TASKS_MAX:  # one is the runtime's
+            raise RuntimeError(f"an actor runs at most {TASKS_MAX} tasks at a time")
         self._nursery.start_soon(run, *args)
 
     def healthy(self) -> None:
