@@ -210,8 +210,6 @@ def test_the_life_of_a_trade_is_the_one_that_is_followed() -> None:
 
 
 def test_every_field_of_an_accounts_events_is_named() -> None:
-    import attrs
-
     from polyactors import events
     from polyactors.user import reading
 
@@ -221,7 +219,7 @@ def test_every_field_of_an_accounts_events_is_named() -> None:
         ("trade", reading.TradeReading),
         ("fill", reading.FillReading),
     ):
-        assert in_order(named[f"`{name}`"][0]) == [field.name for field in attrs.fields(kind)]
+        assert in_order(named[f"`{name}`"][0]) == list(kind.__struct_fields__)
     named = rows_of_events()
     for event in (
         events.AccountStateChanged,
@@ -229,7 +227,7 @@ def test_every_field_of_an_accounts_events_is_named() -> None:
         events.TradeChanged,
         events.PositionChanged,
     ):
-        fields = [field.name for field in attrs.fields(event)]
+        fields = list(event.__struct_fields__)
         assert ["time_ns", *in_order(named[f"`{event.type}`"][0])] == fields
 
 

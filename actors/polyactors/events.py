@@ -7,12 +7,10 @@ of the stream is a promise: a TrustChanged stands before any later BookUpdated o
 
 from collections.abc import Mapping
 from decimal import Decimal
-from enum import Enum
-from typing import ClassVar, Literal, cast
+from typing import ClassVar, Literal
 
-import attrs
 import msgspec
-from attrs import frozen
+from msgspec import Struct
 
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.user.reading import FillReading, OrderReading, TradeReading
@@ -21,8 +19,11 @@ from polyactors.user.state import AccountReason, AccountState
 Cause = Literal["snapshot", "delta", "rest"]
 
 
-@frozen(kw_only=True)
-class BookUpdated:
+class _Event(Struct, frozen=True, tag_field="type"):
+    """A Struct takes a tenth of the time that a frozen attrs class takes to come into being."""
+
+
+class BookUpdated(_Event, frozen=True, kw_only=True, tag="book_updated", gc=False):
     """The book of a token changed, or its open hash group came to rest."""
 
     type: ClassVar[str] = "book_updated"
@@ -47,8 +48,7 @@ class BookUpdated:
     """False while the token's hash group is open: more of the same engine step may follow."""
 
 
-@frozen(kw_only=True)
-class TradePrinted:
+class TradePrinted(_Event, frozen=True, kw_only=True, tag="trade_printed", gc=False):
     """A trade was printed by the exchange."""
 
     type: ClassVar[str] = "trade_printed"
@@ -66,8 +66,7 @@ class TradePrinted:
     """The exchange's own time, milliseconds since the epoch."""
 
 
-@frozen(kw_only=True)
-class TickSizeChanged:
+class TickSizeChanged(_Event, frozen=True, kw_only=True, tag="tick_size_changed"):
     """The price grid of a token changed; its levels stay."""
 
     type: ClassVar[str] = "tick_size_changed"
@@ -81,8 +80,7 @@ class TickSizeChanged:
     """USDC per share."""
 
 
-@frozen(kw_only=True)
-class TrustChanged:
+class TrustChanged(_Event, frozen=True, kw_only=True, tag="trust_changed"):
     """A token's trust state changed. Published before any later update of the token."""
 
     type: ClassVar[str] = "trust_changed"
@@ -99,8 +97,7 @@ class TrustChanged:
     """Set when, and only when, the state is STALE."""
 
 
-@frozen(kw_only=True)
-class Gap:
+class Gap(_Event, frozen=True, kw_only=True, tag="gap"):
     """Something may have been missed here."""
 
     type: ClassVar[str] = "gap"
@@ -114,8 +111,7 @@ class Gap:
     """Why."""
 
 
-@frozen(kw_only=True)
-class FeedUp:
+class FeedUp(_Event, frozen=True, kw_only=True, tag="feed_up"):
     """A session began: connected, upgraded, subscription sent."""
 
     type: ClassVar[str] = "feed_up"
@@ -126,8 +122,7 @@ class FeedUp:
     """Always null: there so that feed_up and feed_down have one shape."""
 
 
-@frozen(kw_only=True)
-class FeedDown:
+class FeedDown(_Event, frozen=True, kw_only=True, tag="feed_down"):
     """A session ended, or could not begin."""
 
     type: ClassVar[str] = "feed_down"
@@ -141,8 +136,7 @@ class FeedDown:
     """For people."""
 
 
-@frozen(kw_only=True)
-class ActorRestarted:
+class ActorRestarted(_Event, frozen=True, kw_only=True, tag="actor_restarted"):
     """The supervisor started an actor again."""
 
     type: ClassVar[str] = "actor_restarted"
@@ -155,8 +149,7 @@ class ActorRestarted:
     """Why it had ended; for a session the words of `feed_down`."""
 
 
-@frozen(kw_only=True)
-class ActorGaveUp:
+class ActorGaveUp(_Event, frozen=True, kw_only=True, tag="actor_gave_up"):
     """The supervisor gave an actor up: it failed too often and stays down."""
 
     type: ClassVar[str] = "actor_gave_up"
@@ -167,8 +160,7 @@ class ActorGaveUp:
     reason: str
 
 
-@frozen(kw_only=True)
-class ActorEvent:
+class ActorEvent(_Event, frozen=True, kw_only=True, tag="actor_event"):
     """What an actor of a user's published."""
 
     type: ClassVar[str] = "actor_event"
@@ -181,8 +173,7 @@ class ActorEvent:
     """As JSON has it: texts, numbers, true, false, null, lists and objects; a Decimal is a text."""
 
 
-@frozen(kw_only=True)
-class FaultInjected:
+class FaultInjected(_Event, frozen=True, kw_only=True, tag="fault_injected"):
     """The embedded exchange misbehaved on purpose (demo)."""
 
     type: ClassVar[str] = "fault_injected"
@@ -193,8 +184,7 @@ class FaultInjected:
     feed: str | None
 
 
-@frozen(kw_only=True)
-class FaultRecovered:
+class FaultRecovered(_Event, frozen=True, kw_only=True, tag="fault_recovered"):
     """Every book that a fault touched is LIVE again (demo)."""
 
     type: ClassVar[str] = "fault_recovered"
@@ -205,8 +195,7 @@ class FaultRecovered:
     """From the injection."""
 
 
-@frozen(kw_only=True)
-class OrderChanged:
+class OrderChanged(_Event, frozen=True, kw_only=True, tag="order_changed"):
     """An order of the account appeared, more of it was matched, or it was closed."""
 
     type: ClassVar[str] = "order_changed"
@@ -223,8 +212,7 @@ class OrderChanged:
     """True: not seen on the channel, but recovered from the lists of REST."""
 
 
-@frozen(kw_only=True)
-class TradeChanged:
+class TradeChanged(_Event, frozen=True, kw_only=True, tag="trade_changed"):
     """A trade of the account appeared, or its settlement went on."""
 
     type: ClassVar[str] = "trade_changed"
@@ -237,8 +225,7 @@ class TradeChanged:
     reconciled: bool
 
 
-@frozen(kw_only=True)
-class PositionChanged:
+class PositionChanged(_Event, frozen=True, kw_only=True, tag="position_changed"):
     """A fill came into a position, or was given back because its trade failed. Each once."""
 
     type: ClassVar[str] = "position_changed"
@@ -254,8 +241,7 @@ class PositionChanged:
     reconciled: bool
 
 
-@frozen(kw_only=True)
-class AccountStateChanged:
+class AccountStateChanged(_Event, frozen=True, kw_only=True, tag="account_state"):
     """What may be believed of the account changed. LIVE stands behind all that was recovered."""
 
     type: ClassVar[str] = "account_state"
@@ -269,8 +255,7 @@ class AccountStateChanged:
     """Set when, and only when, the state is STALE."""
 
 
-@frozen(kw_only=True)
-class RawFrame:
+class RawFrame(Struct, frozen=True, kw_only=True, gc=False):
     """One frame as it came from the market channel. Only for actors that take it; never in the
     stream, and never one of the user channel."""
 
@@ -304,51 +289,9 @@ Event = (
     | AccountStateChanged
 )
 
-_FIELDS: Mapping[type, tuple[str, ...]] = {
-    kind: tuple(field.name for field in attrs.fields(kind))
-    for kind in (
-        BookUpdated,
-        TradePrinted,
-        TickSizeChanged,
-        TrustChanged,
-        Gap,
-        FeedUp,
-        FeedDown,
-        ActorRestarted,
-        ActorGaveUp,
-        ActorEvent,
-        FaultInjected,
-        FaultRecovered,
-        OrderChanged,
-        TradeChanged,
-        PositionChanged,
-        AccountStateChanged,
-    )
-}
-
-
-def _plain(value: object) -> object:
-    """Readings of the account as objects whose fields stand in their order."""
-    if isinstance(value, OrderReading | TradeReading | FillReading):
-        names = (field.name for field in attrs.fields(type(value)))
-        return {name: _plain(getattr(value, name)) for name in names}
-    if isinstance(value, tuple):
-        return [_plain(item) for item in cast("tuple[object, ...]", value)]
-    return value
-
-
-def _enc_hook(value: object) -> object:
-    if isinstance(value, Enum):  # pragma: no cover - msgspec encodes enums by value itself
-        return value.value
-    raise TypeError(f"no JSON form for {type(value).__name__}")
-
-
-_encoder = msgspec.json.Encoder(decimal_format="string", enc_hook=_enc_hook)
+_encoder = msgspec.json.Encoder(decimal_format="string")
 
 
 def to_json(event: Event) -> bytes:
     """One line of JSON without its newline: `type` first, then the fields in order."""
-    document: dict[str, object] = {"type": event.type}
-    for name in _FIELDS[type(event)]:
-        document[name] = _plain(getattr(event, name))
-    return _encoder.encode(document)
+    return _encoder.encode(event)

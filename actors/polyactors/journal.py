@@ -77,8 +77,14 @@ class Journal:
     def publish_updates(self) -> None:
         """Publish the books that changed since the last call, one update per token."""
         if self._updated:
+            feed, relay = self._feed, self._feed.relay
             for state in self._updated.values():
-                self._publish_update(state)
+                if relay is not None:
+                    before = relay.admit(feed, state)
+                    if before is None:
+                        continue
+                    self._events += before
+                self._events.append(book_updated(feed, state))
             self._updated.clear()
 
     def gap(self, token: str | None, reason: StaleReason) -> None:
@@ -131,13 +137,6 @@ class Journal:
             )
         )
 
-    def _publish_update(self, state: TokenBook) -> None:
-        before: list[Event] | None = []
-        if self._feed.relay is not None:
-            before = self._feed.relay.admit(self._feed, state)
-        if before is not None:
-            self._events += [*before, book_updated(self._feed, state)]
-
 
 def trust_changed(
     feed: Feed, token: str, market: str | None, before: Trust, trust: Trust
@@ -156,19 +155,21 @@ def trust_changed(
 
 def book_updated(feed: Feed, state: TokenBook) -> BookUpdated:
     """The event of the book of `feed` as it is now."""
-    book = state.book
-    bid, ask = book.best_bid_units, book.best_ask_units
-    if not state.settled and book.is_crossed:
-        bid = ask = None  # the step is half told: this is nobody's top of book
+    bids, asks = state.book.bid_side.prices, state.book.ask_side.prices
+    settled = state.settled
+    best_bid = to_decimal(bids[-1]) if bids else None
+    best_ask = to_decimal(asks[0]) if asks else None
+    if not settled and bids and asks and bids[-1] >= asks[0]:
+        best_bid = best_ask = None  # the step is half told: this is nobody's top of book
     return BookUpdated(
         time_ns=feed.env.clock_ns(),
         token=state.token,
         market=state.market,
         epoch=feed.epoch or 0,
-        best_bid=None if bid is None else to_decimal(bid),
-        best_ask=None if ask is None else to_decimal(ask),
-        bids=book.bid_count,
-        asks=book.ask_count,
+        best_bid=best_bid,
+        best_ask=best_ask,
+        bids=len(bids),
+        asks=len(asks),
         cause=state.last_cause,
-        settled=state.settled,
+        settled=settled,
     )

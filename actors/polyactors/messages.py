@@ -3,15 +3,14 @@
 Every message carries (feed, epoch): what belongs to a dead epoch is dropped and counted.
 """
 
-from attrs import frozen
+from msgspec import Struct
 
 from polyactors.book.trust import StaleReason
 from polyactors.protocol.events import BookSnapshot, MarketEvent
 from polyactors.protocol.user_events import UserEvent
 
 
-@frozen
-class Frames:
+class Frames(Struct, frozen=True):
     """connection → parser: all that one wake-up found on the socket."""
 
     feed: str
@@ -22,8 +21,7 @@ class Frames:
     """In the order of their arrival: texts as str, a binary frame as bytes."""
 
 
-@frozen
-class Missed:
+class Missed(Struct, frozen=True):
     """parser → book shard, in the order of the stream: something was lost here."""
 
     tokens: tuple[str, ...]
@@ -31,8 +29,7 @@ class Missed:
     reason: StaleReason
 
 
-@frozen
-class Parsed:
+class Parsed(Struct, frozen=True):
     """parser → book shard: the events of one batch of frames, in the exchange's order."""
 
     feed: str
@@ -41,8 +38,7 @@ class Parsed:
     events: list[MarketEvent | Missed]
 
 
-@frozen
-class Resync:
+class Resync(Struct, frozen=True):
     """book shard → connection: unsubscribe and subscribe again. Coalesces by token."""
 
     token: str
@@ -50,13 +46,11 @@ class Resync:
     """What put the book in doubt."""
 
 
-@frozen
-class SendPing:
+class SendPing(Struct, frozen=True):
     """heartbeat → connection: send the text PING."""
 
 
-@frozen
-class Abort:
+class Abort(Struct, frozen=True):
     """heartbeat, parser or account → connection: this session is no good, fail."""
 
     epoch: int
@@ -67,22 +61,19 @@ class Abort:
     """For people."""
 
 
-@frozen
-class SessionOpened:
+class SessionOpened(Struct, frozen=True):
     """connection → heartbeat: a session is up, the exchange may be pinged."""
 
     epoch: int
 
 
-@frozen
-class PongReceived:
+class PongReceived(Struct, frozen=True):
     """parser → heartbeat: the exchange answered a PING."""
 
     epoch: int
 
 
-@frozen
-class FetchBook:
+class FetchBook(Struct, frozen=True):
     """book shard → snapshots: fetch this book by REST. Coalesces by token."""
 
     feed: str
@@ -90,8 +81,7 @@ class FetchBook:
     token: str
 
 
-@frozen
-class RestBook:
+class RestBook(Struct, frozen=True):
     """snapshots → book shard: what REST said."""
 
     feed: str
@@ -103,8 +93,7 @@ class RestBook:
     """REST answered that there is no such token (404)."""
 
 
-@frozen
-class Audited:
+class Audited(Struct, frozen=True):
     """audit → book shard: what REST says of books that may be believed here."""
 
     feed: str
@@ -115,21 +104,18 @@ class Audited:
     """Tokens that REST does not know (404, asked one by one)."""
 
 
-@frozen
-class AuditAgain:
+class AuditAgain(Struct, frozen=True):
     """book shard → audit: ask REST again soon about a token. Coalesces by feed and token."""
 
     feed: str
     token: str
 
 
-@frozen
-class ChangeMarkets:
+class ChangeMarkets(Struct, frozen=True):
     """service → connection of the user channel: the markets are others now. Coalesces."""
 
 
-@frozen
-class UserParsed:
+class UserParsed(Struct, frozen=True):
     """parser → account: the events of one batch of frames, in the exchange's order."""
 
     epoch: int

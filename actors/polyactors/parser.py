@@ -4,13 +4,12 @@ It also answers for what the frames say about the session itself: PONG goes to t
 market data moves the feed's data clock, and too many unreadable frames end the session.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
 import trio
-from attrs import frozen
+from msgspec import Struct
 
 from polyactors.book.trust import StaleReason
 from polyactors.events import RawFrame
@@ -144,8 +143,7 @@ def raw_frames(frames: Frames) -> list[RawFrame]:
     ]
 
 
-@frozen
-class ParsedFrames:
+class ParsedFrames(Struct, frozen=True):
     """What a batch of frames held."""
 
     events: list[MarketEvent | Missed]
@@ -182,11 +180,11 @@ def parse_frames(
             unreadable.append((index, decoded.unreadable[0]))
             events += _lose(decoded.unreadable, statistics)
         index += 1
-    counts = Counter[type](map(type, events))
-    del counts[Missed]
-    for kind, count in counts.items():
-        statistics.events[WIRE_NAMES[kind]] += count
-    data = counts.keys() - GLOBAL_EVENTS
+    kinds = list(map(type, events))
+    different = set(kinds) - {Missed}
+    for kind in different:
+        statistics.events[WIRE_NAMES[kind]] += kinds.count(kind)
+    data = different - GLOBAL_EVENTS
     return ParsedFrames(events, pongs, unreadable, bool(data), bool(data - {BookSnapshot}))
 
 

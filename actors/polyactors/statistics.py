@@ -122,8 +122,12 @@ class Statistics:
 
     def note_lags(self, stamps_ms: list[int], now_ms: int) -> None:
         """Count events' own timestamps against our clock; a clock ahead of ours is 0."""
-        for stamp_ms, count in Counter(stamps_ms).items():
-            self.lags_ms[min(max(now_ms - stamp_ms, 0), LAG_MS_MAX)] += count
+        lags_ms = self.lags_ms
+        for stamp_ms in stamps_ms:
+            lag_ms = now_ms - stamp_ms
+            if not 0 <= lag_ms <= LAG_MS_MAX:
+                lag_ms = min(max(lag_ms, 0), LAG_MS_MAX)
+            lags_ms[lag_ms] += 1
 
     def forget_actor(self, path: str) -> None:
         """An actor, and what was below it, is gone for good: its restarts are the next one's."""

@@ -23,6 +23,7 @@ import attrs
 import httpx2
 import pytest
 import trio
+from msgspec import Struct, structs, to_builtins
 from tests.actors.running import Play, Run, crash_once
 from tests.actors.scripted_server import YES, Act, Visit, frame_bytes
 from tests.actors.user_server import (
@@ -140,6 +141,8 @@ def ways_to_show(one: object) -> Iterator[str]:
     with suppress(attrs.exceptions.NotAnAttrsClassError):
         found: Any = one
         yield repr(attrs.asdict(found, recurse=False))
+    if isinstance(one, Struct):
+        yield repr(structs.asdict(one))
     with suppress(Exception):  # most of them hold what cannot be pickled
         yield pickle.dumps(one).decode("latin-1")
 
@@ -172,7 +175,7 @@ class Ears:
             "events file": self.path.read_text(),
             "events": "".join(to_json(event).decode() for event in run.events),
             "repr of the events": "".join(map(repr, run.events)),
-            "events as objects": "".join(repr(attrs.asdict(e)) for e in run.events),
+            "events as objects": "".join(repr(to_builtins(e)) for e in run.events),
             "summary": json.dumps(service.summary()) + repr(service.summary()),
             "statistics": repr(service.statistics),
             "errors": "".join(self.errors),

@@ -88,7 +88,7 @@ async def measure(offender: object, seconds: float) -> tuple[list[float], int]:
     delays: list[float] = []
 
     async def bystander(update: BookUpdated) -> None:
-        if update.best_bid in due:
+        if update.best_bid is not None and update.best_bid in due:
             delays.append(trio.current_time() - due.pop(update.best_bid))
 
     spec = actor_spec(offender, name="offender", policy=FOREVER)

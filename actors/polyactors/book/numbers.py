@@ -28,10 +28,10 @@ _NUMBER = re.compile(r"\+?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?", re.
 
 
 class Side(Enum):
-    """A side of a book. The wire's BUY is BID, its SELL is ASK."""
+    """A side of a book; the value is the wire's word for it."""
 
-    BID = "bid"
-    ASK = "ask"
+    BID = "BUY"
+    ASK = "SELL"
 
     def __repr__(self) -> str:
         return f"Side.{self.name}"  # valid Python: failing properties print runnable stories

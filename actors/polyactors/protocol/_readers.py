@@ -297,15 +297,18 @@ def read_amount(value: object, _: object = None) -> Decimal:
     return amount
 
 
+def timestamp_ms_of(text: str) -> int:
+    """As `read_timestamp_ms`, of the usual form at a third of the cost."""
+    if len(text) == 13 and text[0] != "0" and text.isdigit() and text.isascii():
+        return int(text)
+    return read_timestamp_ms(text)
+
+
 def read_timestamp_ms(value: object, _: object = None) -> int:
     """Milliseconds since the epoch, from seconds or milliseconds (`SECONDS_BELOW` tells).
 
     0 when absent, empty or 0. Fractions of a millisecond are cut off.
     """
-    if type(value) is str and len(value) == 13 and value.isdigit() and value.isascii():
-        timestamp_ms = int(value)
-        if timestamp_ms >= SECONDS_BELOW:
-            return timestamp_ms
     if value is None or value == "":
         return 0
     text = _number_text(value)

@@ -33,6 +33,7 @@ _REMEMBERED_MAX = 8192
 """Texts of one kind whose value is kept; all prices of a tick of 0.001 many times over."""
 
 _Hash = Annotated[str, Meta(max_length=read.IDENTIFIER_LENGTH_MAX)]
+_Market = Annotated[str, Meta(min_length=1, max_length=read.IDENTIFIER_LENGTH_MAX)]
 
 
 class Remembered(dict[str, T]):
@@ -54,7 +55,6 @@ class Remembered(dict[str, T]):
 # Equal tokens come out as the same object, which makes every later look-up by token faster.
 _tokens = Remembered(read.read_token, 2 * _REMEMBERED_MAX)
 _markets = Remembered(read.read_market, 2 * _REMEMBERED_MAX)
-_sides = Remembered[Side](read.read_side, 8)
 _prices = Remembered(read.read_level_price)
 _sizes = Remembered(parse_units, 4 * _REMEMBERED_MAX)
 _best_bids = Remembered(read.read_best_bid)
@@ -78,14 +78,14 @@ class _Change(_Part):
     asset_id: str
     price: str
     size: str
-    side: str
+    side: Side
     hash: _Hash
     best_bid: str
     best_ask: str
 
 
 class _PriceChange(_Event, tag="price_change"):
-    market: str
+    market: _Market
     price_changes: list[_Change]
     timestamp: str
 
@@ -94,13 +94,13 @@ class _PriceChange(_Event, tag="price_change"):
 
     def read(self) -> PriceChange:
         return PriceChange(
-            _markets[self.market],
-            read.read_timestamp_ms(self.timestamp),
+            self.market,
+            read.timestamp_ms_of(self.timestamp),
             tuple(
                 [
                     LevelChange(
                         _tokens[change.asset_id],
-                        _sides[change.side],
+                        change.side,
                         _prices[change.price],
                         _sizes[change.size],
                         change.hash,
@@ -140,7 +140,7 @@ class RestBook(_Part):
             bids=tuple(sorted(_levels(self.bids))),
             asks=tuple(sorted(_levels(self.asks), reverse=True)),
             hash=self.hash,
-            timestamp_ms=read.read_timestamp_ms(self.timestamp),
+            timestamp_ms=read.timestamp_ms_of(self.timestamp),
             tick_size=None if tick_size is UNSET else read.read_optional_tick_text(tick_size),
             last_trade_price=None if price is UNSET else read.read_optional_number_text(price),
             min_order_size=None if minimum is UNSET else read.read_optional_decimal_text(minimum),
@@ -159,7 +159,7 @@ class _Trade(_Event, tag="last_trade_price"):
     asset_id: str
     price: str
     size: str
-    side: str
+    side: Side
     timestamp: str
     fee_rate_bps: str | UnsetType = UNSET
     transaction_hash: str | UnsetType = UNSET
@@ -174,8 +174,8 @@ class _Trade(_Event, tag="last_trade_price"):
             market=_markets[self.market],
             price=read.read_trade_price(self.price),
             size=_sizes[self.size],
-            side=_sides[self.side],
-            timestamp_ms=read.read_timestamp_ms(self.timestamp),
+            side=self.side,
+            timestamp_ms=read.timestamp_ms_of(self.timestamp),
             price_text=self.price,
             transaction_hash=None if transaction is UNSET else transaction or None,
         )
@@ -198,7 +198,7 @@ class _BestBidAsk(_Event, tag="best_bid_ask"):
             market=_markets[self.market],
             best_bid=_best_bids[self.best_bid],
             best_ask=_best_asks[self.best_ask],
-            timestamp_ms=read.read_timestamp_ms(self.timestamp),
+            timestamp_ms=read.timestamp_ms_of(self.timestamp),
         )
 
 

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Generic, TypeVar
 
 from attrs import field, frozen
+from msgspec import Struct
 
 from polyactors.account.account import Account
 from polyactors.account.orders import Order
@@ -19,8 +20,7 @@ from polyactors.book.numbers import Side, to_decimal
 from polyactors.user.state import AccountReason, AccountState, AccountTrust
 
 
-@frozen(kw_only=True)
-class OrderReading:
+class OrderReading(Struct, frozen=True, kw_only=True):
     """One order of the account."""
 
     id: str
@@ -68,8 +68,7 @@ class OrderReading:
         )
 
 
-@frozen(kw_only=True)
-class FillReading:
+class FillReading(Struct, frozen=True, kw_only=True):
     """What one order of the account got of one trade. Identified by trade and order."""
 
     trade: str
@@ -100,8 +99,7 @@ class FillReading:
         )
 
 
-@frozen(kw_only=True)
-class TradeReading:
+class TradeReading(Struct, frozen=True, kw_only=True):
     """One trade of the account."""
 
     id: str

@@ -2,11 +2,11 @@
 
 from decimal import Decimal
 
-import attrs
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from trio.testing import MockClock
 
 from polyactors import (
@@ -280,7 +280,7 @@ async def test_a_gap_concerns_its_token_its_feed_or_everything(autojump_clock: M
         await at_next_minute(play, 2.5)  # the first minute was not whole
         for missed, meant in cases:
             start_ms = await at_next_minute(play, 30)
-            await Held.last.handle([attrs.evolve(missed, time_ns=play.service.env.clock_ns())])
+            await Held.last.handle([structs.replace(missed, time_ns=play.service.env.clock_ns())])
             await play.settle(MINUTE)
             incomplete = {token for token in play.tokens if candles(play, token, start_ms)}
             assert incomplete == meant
@@ -291,7 +291,7 @@ async def test_what_begins_within_a_millisecond_has_missed_a_part_of_it(
 ) -> None:
     async with stage(Held, options={"late_seconds": 0}) as play:
         start_ms = await at_next_minute(play)
-        missed = attrs.evolve(gap(play, feed=None, token=None), time_ns=start_ms * 10**6 + 1)
+        missed = structs.replace(gap(play, feed=None, token=None), time_ns=start_ms * 10**6 + 1)
         await Held.last.handle([missed])
         await play.settle(MINUTE + 1)
         assert candles(play, play.yes, start_ms)
