@@ -79,7 +79,6 @@ async def test_it_is_used_when_a_private_name_is_missing_and_a_warning_says_so(
         (refuse(301), "handshake_301", "301", 0.0),
         (answer(b"\x00\x01 nonsense\r\n\r\n"), "unreadable", "Bad HTTP message", 0.0),
     ],
-    ids=str,
 )
 async def test_an_upgrade_that_fails_says_why(
     nursery: trio.Nursery,

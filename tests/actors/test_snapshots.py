@@ -186,7 +186,6 @@ async def test_a_book_that_never_comes_is_fetched_and_spliced_into_the_changes(
         [says(200, b"[]"), slow(1e6)],
         [says(500, b"")] * 5,
     ],
-    ids=str,
 )
 async def test_whatever_rest_answers_the_book_comes_right_in_the_end(
     play: Play,

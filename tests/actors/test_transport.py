@@ -368,7 +368,6 @@ ACCEPTED = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
         ),
         (answer(ACCEPTED + b"\r\n"), "unreadable", "Connection: Upgrade", 0.0),
     ],
-    ids=str,
 )
 async def test_an_upgrade_that_fails_says_why(
     nursery: trio.Nursery,

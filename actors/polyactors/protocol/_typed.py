@@ -204,6 +204,9 @@ class _BestBidAsk(_Event, tag="best_bid_ask"):
 
 _Typed = _PriceChange | _Book | _Trade | _BestBidAsk
 _decode_one = msgspec.json.Decoder(_Typed).decode
+# The tag stands last on the wire, so msgspec has to look for it before it can begin.
+_CHANGE_ENDS = '"event_type":"price_change"}'
+_decode_change = msgspec.json.Decoder(_PriceChange).decode
 _decode_rest_book = msgspec.json.Decoder(RestBook).decode
 _decode_array = msgspec.json.Decoder(list[_Typed]).decode
 
@@ -234,7 +237,8 @@ def read_known(frames: Sequence[str | bytes], begin: int) -> tuple[list[MarketEv
         try:
             # A name that is there twice would go unnoticed, but for its colon.
             if frame[:1] != "[":
-                element = _decode_one(frame)
+                is_change = frame.endswith(_CHANGE_ENDS)
+                element = _decode_change(frame) if is_change else _decode_one(frame)
                 if frame.count(":") != element.names():
                     return events, index
                 events.append(element.read())

@@ -227,7 +227,7 @@ WRONG: list[tuple[Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("handle", "sentence"), WRONG, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("handle", "sentence"), WRONG)
 def test_a_wrong_signature_is_one_sentence(handle: Handle, sentence: str) -> None:
     with pytest.raises(UsageError) as caught:
         takes(handle)
