@@ -6,8 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,6 @@ PRINTS = re.compile(
 )
 """What a page says that the block before it prints: exactly, or with other numbers."""
 SECONDS_MAX = 60
-BLOCKS_AT_ONCE = 4
 
 
 def blocks(language: str) -> list[object]:
@@ -102,11 +100,10 @@ def run_python(code: str, cwd: Path, exchange: dict[str, str]) -> str:
     return done.stdout
 
 
-def run_commands(code: str, cwd: Path, exchange: dict[str, str]) -> str:
-    """What the commands of a block print, one after the other."""
+def run_commands(code: str, cwd: Path, exchange: dict[str, str]) -> None:
+    """Run the commands of a block, one after the other; each shows something."""
     frames = cwd / "frames.jsonl"
     frames.write_text('{"event_type":"book","asset_id":"1","market":"0x1","bids":[],"asks":[]}\n')
-    printed = ""
     for line in code.splitlines():
         # What installs is run by CI in a fresh environment; SLUG stands for a market's.
         command = line.split("#")[0].removeprefix("pip install . && ").strip()
@@ -123,46 +120,23 @@ def run_commands(code: str, cwd: Path, exchange: dict[str, str]) -> str:
         done = run(argv, cwd, exchange)
         assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
         assert done.stdout.strip(), f"{line} shows nothing"
-        printed += done.stdout
-    return printed
-
-
-Runs = Callable[[str], str]
-RUNNERS = {"test_python_blocks_run": run_python, "test_commands_run": run_commands}
-
-
-@pytest.fixture(scope="module")
-def printed(
-    request: pytest.FixtureRequest,
-    exchange: dict[str, str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Runs]:
-    """What a block prints. All that are to be tested run side by side: most of them only wait."""
-    with ThreadPoolExecutor(BLOCKS_AT_ONCE) as pool:
-        found: dict[str, Future[str]] = {}
-        for item in request.session.items:
-            assert isinstance(item, pytest.Function)
-            is_ours = item.path == request.path
-            runner = RUNNERS.get(item.originalname) if is_ours else None
-            if runner is not None:
-                code = item.callspec.params["code"]
-                assert isinstance(code, str)
-                found[code] = pool.submit(runner, code, tmp_path_factory.mktemp("page"), exchange)
-        yield lambda code: found[code].result()
-        pool.shutdown(cancel_futures=True)
 
 
 @pytest.mark.parametrize(("code", "shown"), blocks("python"))
-def test_python_blocks_run(code: str, shown: re.Match[str] | None, printed: Runs) -> None:
-    output = printed(code)
+def test_python_blocks_run(
+    code: str, shown: re.Match[str] | None, tmp_path: Path, exchange: dict[str, str]
+) -> None:
+    printed = run_python(code, tmp_path, exchange)
     if shown is not None:
-        assert_is_shown(output, shown)
+        assert_is_shown(printed, shown)
 
 
 @pytest.mark.parametrize(("code", "shown"), blocks("bash"))
-def test_commands_run(code: str, shown: re.Match[str] | None, printed: Runs) -> None:
+def test_commands_run(
+    code: str, shown: re.Match[str] | None, tmp_path: Path, exchange: dict[str, str]
+) -> None:
     assert shown is None, "the output of commands is not compared yet"
-    assert printed(code) is not None
+    run_commands(code, tmp_path, exchange)
 
 
 def serves(argv: list[str], cwd: Path) -> None:
