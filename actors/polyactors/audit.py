@@ -23,6 +23,8 @@ from polysupervisor import Address, Context
 
 FEEDS_SECONDS = 1.0
 """How often it is looked whether there are further feeds."""
+LOADING_SECONDS_MAX = 5.0
+"""How long at most books that REST was never asked for wait for all the others of their feed."""
 SINGLE_REQUESTS_MAX = 10
 """In one period: tokens missing from answers that are asked for one by one, to tell those that
 REST does not know from those that it left out."""
@@ -50,7 +52,7 @@ async def run_audit(
             for suspicion in await ctx.inbox.receive_batch():
                 auditor.round.again(Key(suspicion.feed, suspicion.token))
         auditor.look_for_feeds()
-        keys = auditor.round.take(trio.current_time(), auditor.is_asked)
+        keys = auditor.round.take(trio.current_time(), auditor.is_asked, auditor.is_loading)
         if keys:
             await auditor.ask(keys)
 
@@ -100,6 +102,15 @@ class _Auditor:
         """Whether REST may have news: a believed book, or one that REST did not know."""
         trust = self._trust(key)
         return trust.state is TrustState.LIVE or trust.reason is StaleReason.UNKNOWN_TOKEN
+
+    def is_loading(self, feed_id: str) -> bool:
+        """Whether the first books of a session are still coming in. To read as many again from
+        REST would double the time until they all are there."""
+        feed = self._feeds.get(feed_id)
+        if feed is None or feed.epoch is None:
+            return False
+        is_young = trio.current_time() < feed.session_since_seconds + LOADING_SECONDS_MAX
+        return is_young and any(one.state is not TrustState.LIVE for one in feed.trust.values())
 
     def _trust(self, key: Key) -> Trust:
         """The book's, EMPTY without a live session."""

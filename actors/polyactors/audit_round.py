@@ -104,9 +104,15 @@ class AuditRound:
         due = -inf if self._parts else self._others_due()
         return max(due, self._allowed_at())
 
-    def take(self, now: float, is_live: Callable[[Key], bool]) -> list[Key]:
+    def take(
+        self,
+        now: float,
+        is_live: Callable[[Key], bool],
+        is_loading: Callable[[str], bool] = lambda feed: False,
+    ) -> list[Key]:
         """The books to ask for now, at most BOOKS_PER_REQUEST_MAX, and only LIVE ones; none when
-        none is due. A suspicion about a book that is not LIVE is forgotten."""
+        none is due. A suspicion about a book that is not LIVE is forgotten. Those that had no turn
+        yet wait while their feed `is_loading`."""
         if now < self._allowed_at():
             return []
         batch: dict[Key, None] = {}
@@ -122,7 +128,8 @@ class AuditRound:
         self._was_turn = is_turn and room > 0
         self._was_part = False
         if self._was_turn and is_new_due:
-            self._take_new(now, is_live, batch, ceil(room / 2) if is_round_due else room)
+            may_go = self._loaded(is_live, is_loading)
+            self._take_new(now, may_go, batch, ceil(room / 2) if is_round_due else room)
         if self._was_turn and is_round_due:
             self._take_round(now, is_live, batch)
         for key in batch:
@@ -196,6 +203,12 @@ class AuditRound:
                 batch[key] = None
         # What found no room is not made to wait as if it had to gather.
         self._again_seconds = -inf if self._again else now
+
+    def _loaded(
+        self, is_live: Callable[[Key], bool], is_loading: Callable[[str], bool]
+    ) -> Callable[[Key], bool]:
+        loading = {feed for feed in {key.feed for key in self._new} if is_loading(feed)}
+        return lambda key: key.feed not in loading and is_live(key)
 
     def _take_new(
         self, now: float, is_live: Callable[[Key], bool], batch: dict[Key, None], count: int
