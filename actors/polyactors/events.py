@@ -271,8 +271,8 @@ class AccountStateChanged:
 
 @frozen(kw_only=True)
 class RawFrame:
-    """One frame as it came from the market channel. Only for actors that take it; never in the
-    stream, and never one of the user channel."""
+    """One frame as it came from the market channel, the text PONG too. Only for actors that take
+    it; never in the stream, and never one of the user channel."""
 
     time_ns: int
     """When its batch was taken from the socket."""
