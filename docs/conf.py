@@ -25,12 +25,15 @@ highlight_language = "none"  # a block without a language is no Python
 myst_heading_anchors = 4  # the anchors that GitHub gives to headings
 
 CONTENTS = {
-    "Tutorial": ("docs/tutorial/", ()),
+    "Tutorial": ("docs/tutorial/", ("first-live-book", "first-own-actor")),
     "How-to": (
         "docs/how-to/",
-        ("use-from-python", "handle-stale-books", "test-against-the-embedded-exchange"),
+        ("use-from-python", "handle-stale-books", "write-an-actor", "record-and-analyse"),
     ),
-    "Real time": ("docs/real-time/", ()),
+    "Real time": (
+        "docs/real-time/",
+        ("README", "websocket-overview", "market-channel", "user-channel"),
+    ),
     "Reference": ("docs/reference/", ("command-line", "configuration", "events", "errors")),
     "Explanation": (
         "docs/explanation/",

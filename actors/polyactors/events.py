@@ -256,8 +256,8 @@ class AccountStateChanged(_Event, frozen=True, kw_only=True, tag="account_state"
 
 
 class RawFrame(Struct, frozen=True, kw_only=True, gc=False):
-    """One frame as it came from the market channel. Only for actors that take it; never in the
-    stream, and never one of the user channel."""
+    """One frame as it came from the market channel, the text PONG too. Only for actors that take
+    it; never in the stream, and never one of the user channel."""
 
     time_ns: int
     """When its batch was taken from the socket."""

@@ -200,7 +200,8 @@ async def replay_files(
     for path, number in readable.items():
         if number <= 0:
             raise UsageError(
-                f"{path} has no readable line; expected one WebSocket frame (JSON) a line"
+                f"{path} has no readable line; expected one WebSocket frame (JSON) a line, "
+                "which is not what --events writes"
             )
     return replay_report(feed, shards[-1])
 

@@ -28,6 +28,7 @@ from polyactors.rest import RestClient
 from polyactors.service import Service
 from polyactors.stops import deliver_soon, until_signal
 from polyactors.terminal.account import NEVER_READ
+from polyactors.terminal.actors import unwell_text
 from polyactors.terminal.display import Display
 from polyactors.terminal.pipes import complain
 from polyactors.terminal.screen import Verified, account_text, messages, states_text
@@ -143,6 +144,9 @@ def _results(service: Service) -> Generator[str, None, None]:
         yield f"account {account_text(trust)}, {known if line.was_accepted else NEVER_READ}"
     if service.tokens:
         yield f"books {states_text(service.states())}"
+    unwell = unwell_text(service.actor_statuses())
+    if unwell:
+        yield unwell
     yield count(messages(statistics), "message")
     yield count(statistics.restarts.total(), "restart")
     if service.tokens:

@@ -1,15 +1,19 @@
 """Where the stream goes besides a terminal: the events file, one JSON object a line.
 
+A file is one run's: what an earlier run has written is set aside, never overwritten.
 A file that cannot be written hurts no book. Its events wait, up to what a subscription holds,
 and are tried again; what is missing from it at the end is counted, and the exit code says so.
 """
 
 import errno
+import itertools
 import os
 import select
 import stat
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 import trio
@@ -20,13 +24,17 @@ from polyactors.events import to_json
 from polyactors.logger import log
 from polyactors.stops import interruptible, raise_held
 from polyactors.stream import Subscription
-from polyactors.terminal.pipes import need_standard_output, takes_more
+from polyactors.terminal.pipes import complain, need_standard_output, takes_more
+from polyactors.terminal.text import printable
 from polysupervisor import Backoff, ChildSpec, Context, Shutdown
 
 if TYPE_CHECKING:
     from polyactors.service import Service
 
 STANDARD_OUTPUT = "-"
+DEVICES = ("/dev/", "/proc/")
+"""What is named in there, like /dev/stdout, is no file of an earlier run, also where it leads
+to one."""
 DRAIN_SECONDS_MAX = 5.0
 """At the stop the writer may take so long for what is still queued."""
 RETRY_SECONDS = 1.0
@@ -169,10 +177,44 @@ def open_raw(path: str, what: str) -> BinaryIO:
         raise UsageError(f"cannot write {what} to {path}: {why}") from None
 
 
+def set_aside(path: str) -> str | None:
+    """Rename a regular file that holds something, `x.jsonl` to the first free of `x.1.jsonl`,
+    `x.2.jsonl` …; returns the new name, None where there was nothing to keep.
+
+    What cannot be written anyhow stays as it is. Raises UsageError when it cannot be renamed.
+    """
+    try:
+        former = Path(os.path.realpath(path))  # a symlink stays, and leads to the new file
+        if path.startswith(DEVICES) or not former.is_file() or not former.stat().st_size:
+            return None
+        if not os.access(former, os.W_OK):
+            return None
+    except (OSError, ValueError):  # a path with a NUL
+        return None
+    try:
+        for number in itertools.count(1):
+            kept = former.with_name(f"{former.stem}.{number}{former.suffix}")
+            with suppress(FileExistsError):
+                kept.touch(exist_ok=False)  # ours from now on, whoever else looks for a name
+                former.replace(kept)
+                return str(Path(path).with_name(kept.name))
+    except OSError as error:
+        raise UsageError(
+            f"{path} holds the events of an earlier run, which cannot be renamed: "
+            f"{error.strerror}; give --events another file"
+        ) from None
+    raise AssertionError("the numbers have no end")
+
+
 def open_events_file(path: str) -> EventsFile:
-    """Open the events file as `open_raw` does. Raises as that."""
-    name = "standard output" if path == STANDARD_OUTPUT else path
-    return EventsFile(name, open_raw(path, "the events"))
+    """Open the events file as `open_raw` does, and keep that of an earlier run under another
+    name, which is said. Raises as `open_raw` and `set_aside`."""
+    if path == STANDARD_OUTPUT:
+        return EventsFile("standard output", open_raw(path, "the events"))
+    kept = set_aside(path)
+    if kept is not None:
+        complain(f"polyactors: {printable(path)} of an earlier run is now {printable(kept)}")
+    return EventsFile(path, open_raw(path, "the events"))
 
 
 def events_sink(file: EventsFile) -> "Callable[[Service], ChildSpec[object]]":

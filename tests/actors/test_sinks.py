@@ -141,11 +141,58 @@ async def test_what_was_published_is_written_even_when_the_stop_comes_at_once(
         assert path.read_bytes() == service.lines
 
 
-async def test_a_former_file_is_replaced(tmp_path: Path) -> None:
+def test_a_former_file_is_kept_under_another_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "events.jsonl"
+    (tmp_path / "events.2.jsonl").write_text("of somebody else\n")
+    for text in ("first\n", "second\n"):
+        path.write_text(text)
+        open_events_file(str(path)).close()
+        assert path.read_bytes() == b""
+    told = capsys.readouterr().err
+    assert told.splitlines() == [
+        f"polyactors: {path} of an earlier run is now {tmp_path / f'events.{number}.jsonl'}"
+        for number in (1, 3)
+    ]
+    kept = [(tmp_path / f"events.{number}.jsonl").read_text() for number in (1, 2, 3)]
+    assert kept == ["first\n", "of somebody else\n", "second\n"]
+
+
+def test_nothing_is_kept_where_nothing_was(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "events"
+    for _ in range(2):
+        open_events_file(str(path)).close()
+    open_events_file(os.devnull).close()
+    assert os.listdir(tmp_path) == ["events"]
+    assert not capsys.readouterr().err
+
+
+def test_a_link_stays_and_leads_to_the_new_file(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    target, link = tmp_path / "disk" / "events.jsonl", tmp_path / "events.jsonl"
+    target.write_text("old\n")
+    link.symlink_to(target)
+    open_events_file(str(link)).close()
+    assert link.is_symlink()
+    assert target.read_bytes() == b""
+    assert (tmp_path / "disk" / "events.1.jsonl").read_text() == "old\n"
+
+
+def test_what_cannot_be_kept_is_not_overwritten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
     path = tmp_path / "events.jsonl"
     path.write_text("old\n")
-    open_events_file(str(path)).close()
-    assert path.read_bytes() == b""
+    monkeypatch.setattr(Path, "touch", full)
+    with pytest.raises(UsageError, match="earlier run, which cannot be renamed: No space left"):
+        open_events_file(str(path))
+    assert path.read_text() == "old\n"
 
 
 async def test_a_dash_is_standard_output(capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -1,6 +1,6 @@
 """The panels of users' actors: one line for each, and below it what the actor shows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from polyactors.extensions.extension import ActorStatus
 from polyactors.terminal.news import plain_reason
@@ -48,3 +48,21 @@ def actors_text(actors: Iterable[ActorStatus]) -> str:
     """`actors watch running, hog gave up; `, or nothing."""
     told = ", ".join(f"{status.name} {status.state.replace('_', ' ')}" for status in actors)
     return f"actors {told}; " if told else ""
+
+
+def unwell_text(actors: Iterable[ActorStatus]) -> str:
+    """Of those that are not well at the end: `actor rec gave up, 12 messages not handled`; of the
+    others nothing."""
+    return "; ".join(
+        f"actor {status.name} {', '.join(troubles)}"
+        for status in actors
+        if (troubles := list(_troubles(status)))
+    )
+
+
+def _troubles(status: ActorStatus) -> Iterator[str]:
+    if status.state == "gave_up":
+        yield "gave up"
+    unhandled = status.queued + status.lost
+    if unhandled:
+        yield f"{count(unhandled, 'message')} not handled"

@@ -5,7 +5,7 @@ service for 40 ms a frame.
 """
 
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 
 from attrs import frozen
@@ -112,10 +112,8 @@ def draw(screen: Screen, width: int, height: int) -> Picture:
         lines.append([(f"… and {count(screen.hidden, 'more token')}", "dim")])
     lines.append([])
     room = max(height - len(lines) - 1, 0)
-    news = (
-        [line for item in screen.news[-room:] for line in news_parts(item, width)] if room else []
-    )
-    lines += news[-room:]
+    news = _news(screen.news, width, room)
+    lines += news
     lines += [[]] * (room - len(news))
     lines = [*lines[: height - 1], [(HINT, "dim")]]
     return Picture(tuple(fit(line, width) for line in lines))
@@ -187,6 +185,19 @@ def news_parts(item: News, width: int) -> list[list[Part]]:
         [(before, "dim"), (text, TONE_STYLES[item.tone])]
         for before, text in zip(stamps, texts, strict=True)
     ]
+
+
+def _news(items: Sequence[News], width: int, room: int) -> list[list[Part]]:
+    """The newest, on at most `room` lines: whole ones, or the end of the last that is longer."""
+    lines: list[list[Part]] = []
+    for item in reversed(items):
+        parts = news_parts(item, width)
+        if lines and len(parts) + len(lines) > room:
+            break
+        lines = parts + lines
+        if len(lines) >= room:
+            break
+    return lines[-room:] if room else []
 
 
 def _table(rows: Iterable[Row], width: int) -> list[list[Part]]:

@@ -90,6 +90,23 @@ def test_an_actor_runs_in_the_demo(folder: Path) -> None:
     assert all(event["data"]["token"].isdecimal() for event in seen)
 
 
+def test_the_last_line_names_the_actors_that_are_not_well(folder: Path) -> None:
+    (folder / "my.toml").write_text(
+        '[actors.watch]\nactor = "my_actors:Watch"\n'
+        '[actors.fails]\nactor = "my_actors:fails"\n'
+        "gives_up_after = 1\nbackoff_seconds_min = 0.01\n"
+    )
+    fixed = ["-m", "polyactors", "demo", "--seconds", "1", "--plain", "--no-faults", "--markets=1"]
+    done = run(folder, *fixed, "--config", "my.toml", "--summary", "s.json")
+    assert done.returncode == 0, done.stderr
+    last = done.stdout.splitlines()[-1]
+    found = json.loads((folder / "s.json").read_text())["actors"]["fails"]
+    unhandled = found["queued"] + found["lost"]
+    assert unhandled
+    assert f"; actor fails gave up, {unhandled} messages not handled; " in last
+    assert "actor watch" not in last
+
+
 def test_tables_and_options_and_the_environment_are_taken_together(folder: Path) -> None:
     (folder / "c.toml").write_text(
         'seed = 3\n[actors.mine]\nactor = "my_actors:Watch"\ntimes = 5\nmailbox = 100\n'

@@ -203,8 +203,21 @@ def test_long_news_go_on_in_the_next_line(width: int) -> None:
 def test_of_too_many_news_the_end_is_shown() -> None:
     shown = attrs.evolve(screen(), news=tuple(News(0, NOTICE, Tone.BAD) for _ in range(50)))
     lines = picture(shown, 80, 14)
-    assert lines[-2].strip().endswith("needs no network)")
+    told = [line.strip() for line in lines[:-1] if line.strip()]
+    assert told[-1].endswith("needs no network)")
     assert lines[-1].strip() == HINT
+
+
+def test_no_news_begin_in_their_middle() -> None:
+    said = [News(0, NOTICE, Tone.BAD), *(News(0, f"then {n}", Tone.PLAIN) for n in range(8))]
+    shown = attrs.evolve(screen(), news=tuple(said))
+    cut = 0
+    for height in range(14, 40):
+        text = " ".join(line.strip() for line in picture(shown, 80, height))
+        assert ("the tokens" in text) is ("needs no network)" in text)
+        cut += "the tokens" not in text
+        assert "then 7" in text
+    assert 0 < cut < 26
 
 
 def test_wide_characters_count_twice() -> None:
