@@ -116,7 +116,8 @@ MISTAKES = [
     ("--config policy.toml", "[actors.mine] in policy.toml: 'mailbox' must be >= 2: 0"),
     ("--config inf.toml", "[actors.mine] in inf.toml: 'stop_seconds_max' must be < inf"),
     ("--config two.toml --actor my_actors:Watch", "two actors have the name 'watch'"),
-    ("--config actor.toml", "actor.toml: unknown key 'actor'"),
+    ("--config actor.toml", "actor.toml: unknown key 'actor'; an actor has a table of its own"),
+    ("--config one.toml", "one.toml: unknown key 'actor'; an actor has a table of its own"),
 ]
 CONFIGS = {
     "actors": "actors = 5\n",
@@ -127,6 +128,7 @@ CONFIGS = {
     "inf": '[actors.mine]\nactor = "my_actors:Watch"\nstop_seconds_max = inf\n',
     "two": '[actors.watch]\nactor = "my_actors:fails"\n',
     "actor": 'actor = "my_actors:Watch"\n',
+    "one": "[actor.watch]\ntimes = 3\n",
 }
 
 
