@@ -337,6 +337,5 @@ def test_wrong_tables_are_told_with_their_place(place: Place) -> None:
 def test_an_actor_that_needs_options_says_so_when_it_is_only_named(place: Place) -> None:
     name = place.module(WATCH)
     said = tables_refused([f"{name}:Watch"], {})
-    assert said == (
-        f"{name}:Watch, without a table [actors.NAME] in the file of --config: times: it must be set"
-    )
+    where = "without a table [actors.NAME] in the file of --config"
+    assert said == f"{name}:Watch, {where}: times: it must be set"
