@@ -19,6 +19,8 @@ from polyactors.terminal.text import printable
 HELD_LINES_MAX = 10
 """Lines kept while a live view has the terminal."""
 MESSAGE_CHARS_MAX = 1000
+HEAD_CHARS = 300
+"""Of a message that is longer these stay, and its end: a traceback has there what was raised."""
 QUOTING_LOGGERS = ("trio-websocket", "httpx2", "httpcore2", "hpack")
 """Parts that log, below a warning, what the other side said: it may repeat credentials."""
 _FORMATTER = logging.Formatter()
@@ -49,7 +51,7 @@ class LogLines:
             self._dropped = 0
 
     def tell_error(self, message: str) -> None:
-        """An error was logged: one line, without its time."""
+        """An error was logged: what it says, in one line, without its time and its traceback."""
         if self._on_error is not None:
             self._on_error(message)
 
@@ -80,7 +82,9 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         self._lines.write(format_record(record))
         if record.levelno >= logging.ERROR:
-            self._lines.tell_error(_message_of(record))
+            self._lines.tell_error(
+                _cut(printable(record.getMessage().partition("\nTraceback ")[0]))
+            )
 
 
 @contextmanager
@@ -115,5 +119,10 @@ def format_record(record: logging.LogRecord) -> str:
 
 
 def _message_of(record: logging.LogRecord) -> str:
-    message = printable(record.getMessage())
-    return message if len(message) <= MESSAGE_CHARS_MAX else message[:MESSAGE_CHARS_MAX] + "…"
+    return _cut(printable(record.getMessage()))
+
+
+def _cut(message: str) -> str:
+    if len(message) <= MESSAGE_CHARS_MAX:
+        return message
+    return message[:HEAD_CHARS] + "…" + message[HEAD_CHARS - MESSAGE_CHARS_MAX :]

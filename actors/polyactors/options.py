@@ -96,6 +96,7 @@ ACTORS = (
 )
 TABLES_KEY = "actors"
 """The tables of the file that set up actors, one for each; what is in them they check."""
+ACTOR_IN_FILE = f"; an actor has a table of its own: write [{TABLES_KEY}.NAME], and it runs"
 OUTPUT = (
     Option(
         "events", str, "write every event as a line of JSON; - is standard output", metavar="PATH"
@@ -216,7 +217,9 @@ def _read_config(path: str, options: Sequence[Option]) -> dict[str, Any]:
             continue
         option = by_key.get(key)
         if option is None:
-            raise UsageError(f"{path}: unknown key {key!r}{_suggestion(key, by_key)}")
+            is_actor = key == ACTORS[0].key and _takes_actors(options)
+            hint = ACTOR_IN_FILE if is_actor else _suggestion(key, by_key)
+            raise UsageError(f"{path}: unknown key {key!r}{hint}")
         found[option.name] = option.check(value, f"{key} in {path}")
     return found
 

@@ -89,6 +89,8 @@ class Service:
         """Set when the service ended itself because the user asked for the impossible."""
         self._wanted = wanted
         self._user = user
+        if user is not None:
+            user.begin()
         self._rest = rest
         self._awaits_listing = wanted.needs_listing
         self._listing_outage = Outage()

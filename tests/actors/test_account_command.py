@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,7 +20,7 @@ from polyactors.book.numbers import PRICE_ONE, Side
 from polyactors.cli import main
 from polyactors.discovery import Wanted
 from polyactors.environment import Environment
-from polyactors.errors import UsageError
+from polyactors.errors import AccountNotLive, UsageError
 from polyactors.logs import LogLines
 from polyactors.outputs import Outputs
 from polyactors.run import run_service
@@ -55,6 +56,7 @@ class Bench:
         markets: tuple[str, ...] = (),
         seconds: float | None = 20.0,
         is_account: bool = True,
+        user: UserLine | None = None,
     ) -> int:
         env = Environment(evolve(SETTINGS, ping_interval_seconds=2.0), self.network)
         display = Display(self.view, False, LogLines(io.StringIO()), "test")
@@ -65,7 +67,7 @@ class Bench:
             outputs=Outputs(EventsFile("events", self.events), self.summary),
             display=display,
             seconds=seconds,
-            user=UserLine(self.credentials(), env, markets),
+            user=user or UserLine(self.credentials(), env, markets),
         )
 
     def lines(self) -> list[dict[str, object]]:
@@ -120,6 +122,18 @@ async def test_the_account_alone_is_followed_shown_and_written(autojump_clock: M
         assert summary["state"] == "LIVE"
         assert summary["recovered_changes"] == 1
         assert summary["impossible"] == 0
+
+
+async def test_the_state_counts_from_when_the_service_began(autojump_clock: MockClock) -> None:
+    async with open_bench() as bench:
+        line = UserLine(bench.credentials(), Environment(SETTINGS, bench.network))
+        await trio.sleep(1000.0)  # as when it was made before the clock of Trio's ran
+        bench.venue.inject("refuse", seconds=1000.0)
+        assert await bench.run(user=line) == 0
+        assert re.search(r"status: account \w+( \(.*\))? for \d{1,2} s; ", bench.view.getvalue())
+        with pytest.raises(AccountNotLive) as caught:
+            line.read()
+        assert caught.value.age_seconds < 30.0
 
 
 async def test_the_fields_of_an_order_stand_in_their_order(autojump_clock: MockClock) -> None:

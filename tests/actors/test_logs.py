@@ -67,6 +67,24 @@ def test_no_message_can_control_the_terminal_or_break_the_line() -> None:
     assert len(second) < MESSAGE_CHARS_MAX + 50
 
 
+def test_of_what_is_too_long_the_beginning_and_the_end_are_left() -> None:
+    stream = io.StringIO()
+    with logging_to(stream, "info"):
+        log.error("crash" + "\n  File there" * 500 + "\nKeyError: 'here'")
+    (line,) = stream.getvalue().splitlines()
+    assert "ERROR   crash" in line
+    assert line.endswith("KeyError: 'here'")
+    assert len(line) < MESSAGE_CHARS_MAX + 50
+
+
+def test_the_view_is_told_an_error_without_its_traceback() -> None:
+    told: list[str] = []
+    with logging_to(io.StringIO(), "info") as lines:
+        lines.hold(told.append)
+        log.error("crash (KeyError: 'here')\nTraceback (most recent call last):\n  File x")
+    assert told == ["crash (KeyError: 'here')"]
+
+
 def test_what_was_held_back_comes_later_in_order() -> None:
     stream = io.StringIO()
     with logging_to(stream, "info") as lines:

@@ -6,6 +6,7 @@ from tests.documents.markdown import table
 
 from polyactors.cli.arguments import COMMANDS
 from polyactors.option import Option
+from polyactors.options import ACTORS, TABLES_KEY
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "configuration.md"
 HEAD = """\
@@ -63,8 +64,10 @@ def _cells(option: Option, has_file: bool) -> tuple[str, str, str, str]:
     names = [option.flag, option.variable]
     if option.kind is bool:
         names[0] += f"`, `--no-{option.flag.removeprefix('--')}"
-    if has_file and option.name != "config":
+    if has_file and option.is_in_file:
         names.append(f"{option.key} =")
+    elif has_file and option in ACTORS:
+        names.append(f"[{TABLES_KEY}.NAME]")
     return (
         "<br>".join(f"`{name}`" for name in names),
         _taken(option),

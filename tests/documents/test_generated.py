@@ -67,6 +67,19 @@ def test_every_option_of_every_command_is_in_the_configuration_reference() -> No
             assert f"`{option.variable}`" in page, option.name
 
 
+def test_every_key_of_the_configuration_reference_is_taken(tmp_path: Path) -> None:
+    """An option that the file cannot have is not said to have a key."""
+    page = configuration.PAGE.read_text(encoding="utf-8")
+    keys = set(re.findall(r"`(\w+) =`", page))
+    by_key = {
+        option.key: option
+        for command in COMMANDS.values()
+        for option in command.options
+        if option.is_in_file
+    }
+    assert keys <= by_key.keys()
+
+
 def test_the_example_of_a_file_is_one(tmp_path: Path) -> None:
     page = configuration.PAGE.read_text(encoding="utf-8")
     path = tmp_path / "polyactors.toml"

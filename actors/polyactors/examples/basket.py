@@ -38,6 +38,7 @@ from polyactors import (
 )
 
 SHOW_SECONDS = 1.0
+FOLLOWED_SECONDS = 10.0
 UNSETTLED_NS_MAX = 1_000_000_000
 """A basket stays open for so long while its books do not come to rest."""
 ZERO, ONE = Decimal(0), Decimal(1)
@@ -140,6 +141,7 @@ class BasketWatch:
         for number, tokens in enumerate(self.baskets, 1):
             self._add(f"basket-{number}", *tokens)
         context.start_soon(self._show)
+        context.start_soon(self._say_what_is_not_followed)
 
     async def handle(self, batch: list[BookUpdated | TrustChanged | Gap]) -> None:
         """Take in all that waits and judge it: until the first `await` no book can change."""
@@ -242,6 +244,14 @@ class BasketWatch:
         for name, data in (event for events in told for event in events):
             self._context.count(name)
             await self._context.publish(name, **data)
+
+    async def _say_what_is_not_followed(self) -> None:
+        """A token that the service does not follow is a mistake; of `top` it knows them late."""
+        await trio.sleep(FOLLOWED_SECONDS)
+        named = {token for tokens in self.baskets for token in tokens}
+        missing = sorted(named - set(self._context.service.tokens))
+        if missing:
+            self._context.log.warning("tokens are not followed: nothing is done", tokens=missing)
 
     async def _show(self) -> None:
         while True:

@@ -37,6 +37,7 @@ from polyactors import (
 )
 
 SHOW_SECONDS = 1.0
+FOLLOWED_SECONDS = 10.0
 CALM_SECONDS_MIN = 0.001
 TRADE_LAG_NS = 500_000_000
 """The exchange tells a trade after the book that it has changed: a trade that comes so soon after
@@ -151,6 +152,7 @@ class PaperQuoter:
         for token in context.service.tokens:
             self._await_calm(token)
         context.start_soon(self._show)
+        context.start_soon(self._say_what_is_not_followed)
 
     async def handle(
         self, batch: list[TrustChanged | TradePrinted | TickSizeChanged | BookUpdated | Gap]
@@ -281,6 +283,13 @@ class PaperQuoter:
         for name, data in told:
             self._context.count(name)
             await self._context.publish(name, **data)
+
+    async def _say_what_is_not_followed(self) -> None:
+        """A token that the service does not follow is a mistake; of `top` it knows them late."""
+        await trio.sleep(FOLLOWED_SECONDS)
+        missing = sorted(set(self.tokens) - set(self._context.service.tokens))
+        if missing:
+            self._context.log.warning("tokens are not followed: nothing is done", tokens=missing)
 
     async def _show(self) -> None:
         while True:

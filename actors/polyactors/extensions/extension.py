@@ -19,6 +19,7 @@ from polyactors.extensions.failures import (
     HandlerTooSlow,
     MailboxOverflow,
     is_ours,
+    own_part,
     sole,
     told,
 )
@@ -218,12 +219,18 @@ class Extension:
                 self._handled += len(wanted)
                 self._save(actor)
 
-    async def _bounded(self, what: str, call: Awaitable[Any]) -> None:
-        seconds = self.spec.policy.handle_seconds_max
-        with trio.move_on_after(seconds) as scope:
-            await call
+    async def _bounded(self, what: str, call: Awaitable[Any], *, shield: bool = False) -> None:
+        policy = self.spec.policy
+        seconds = policy.stop_seconds_max / 2 if shield else policy.handle_seconds_max
+        place = None
+        with trio.move_on_after(seconds, shield=shield) as scope:
+            try:
+                await call
+            except BaseException as error:
+                place = own_part(error)
+                raise
         if scope.cancelled_caught:
-            raise HandlerTooSlow(f"{what} took more than {seconds:g} s")
+            raise HandlerTooSlow(f"{what} took more than {seconds:g} s").with_traceback(place)
 
     async def _end_at_stop(self, ctx: Context[object]) -> None:
         await ctx.stop_requested.wait()
@@ -231,13 +238,8 @@ class Extension:
 
     async def _tear_down(self, actor: object) -> None:
         teardown = getattr(actor, "teardown", None)
-        if teardown is None:
-            return
-        seconds = self.spec.policy.stop_seconds_max / 2
-        with trio.CancelScope(deadline=trio.current_time() + seconds, shield=True) as scope:
-            await teardown()
-        if scope.cancelled_caught:
-            raise HandlerTooSlow(f"teardown took more than {seconds:g} s")
+        if teardown is not None:
+            await self._bounded("teardown", teardown(), shield=True)
 
     def _say_lost(self, context: ActorContext) -> None:
         """It does not take Gaps, so its log says what its mailbox could not hold."""

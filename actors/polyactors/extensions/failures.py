@@ -32,6 +32,31 @@ def sole(group: "BaseExceptionGroup[BaseException]") -> BaseException:
     return error if trace is None else error.with_traceback(trace)
 
 
+def own_part(error: BaseException) -> TracebackType | None:
+    """The frames of an error that are foreign code's, up to the last of the package that they
+    begin in: what it called, and where that waited, is below the line that is to be told. Of a
+    group, the first member's."""
+    while isinstance(error, BaseExceptionGroup):
+        error = cast("BaseExceptionGroup[BaseException]", error).exceptions[0]
+    trace = error.__traceback__
+    while trace is not None and _is_machinery(trace):
+        trace = trace.tb_next
+    frames: list[TracebackType] = []
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    while frames and _package(frames[-1]) != _package(frames[0]):
+        frames.pop()
+    below: TracebackType | None = None
+    for one in reversed(frames):
+        below = TracebackType(below, one.tb_frame, one.tb_lasti, one.tb_lineno)
+    return below
+
+
+def _package(trace: TracebackType) -> str:
+    return str(trace.tb_frame.f_globals.get("__name__", "")).partition(".")[0]
+
+
 def _is_machinery(trace: TracebackType) -> bool:
     name = str(trace.tb_frame.f_globals.get("__name__", ""))
     return is_ours(name) or name.partition(".")[0] in ("trio", "contextlib")

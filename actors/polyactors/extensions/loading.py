@@ -38,7 +38,8 @@ def load_actors(
     for target in dict.fromkeys(named):
         if target not in has_table:
             name = None if ":" in target else target
-            specs.append(actor_spec(resolve(target), name=name))
+            where = f"{target}, without a table [actors.{name or 'NAME'}] in the file of --config"
+            specs.append(actor_spec(resolve(target), name=name, where=where))
     check_names(specs)
     return specs
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import polyactors
 from polyactors.errors import UsageError
+from polyactors.extensions.loading import installed
 from polyactors.extensions.spec import check_name
 
 _NAME = re.compile(r"[a-z][a-z0-9-]*")
@@ -92,6 +93,16 @@ README = """\
 pip install -e '.[test]' && python -m pytest
 python -m polyactors actors list
 python -m polyactors demo --actor {name}
+python -m polyactors run --config my.toml
+```
+
+In `my.toml` its table sets it up, and whatever has a table runs:
+
+```toml
+top = 5
+
+[actors.{name}]
+spread_max = 0.10
 ```
 """
 
@@ -103,6 +114,8 @@ def write_skeleton(name: str, parent: Path) -> Path:
     """
     if not _NAME.fullmatch(check_name(name)) or name.endswith("-"):
         raise UsageError(f"{name!r} is no name of a package: lower-case letters, digits and -")
+    if name in installed():
+        raise UsageError(f"an actor {name!r} is installed already: choose another name")
     package = name.replace("-", "_")
     cls = "".join(word.capitalize() for word in name.split("-"))
     if keyword.iskeyword(package) or cls in polyactors.__all__ or find_spec(package) is not None:

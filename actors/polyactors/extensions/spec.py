@@ -230,6 +230,8 @@ def _readable(line: str) -> str:
     """cattrs says `what @ .key`."""
     what, at, path = line.rpartition(" @ ")
     path = path.lstrip(".")
+    if what == f"{path.rpartition('.')[2]!r} is missing":
+        what = "it must be set"
     return f"{path}: {what}" if at and path else what or line
 
 

@@ -56,8 +56,7 @@ class Stage:
         """The exchange. It does nothing by itself: `quote`, `trade`, `venue.step()` and faults
         (`venue.inject("reset")`) are what happens."""
         self.service = service
-        self.events: list[Event] = []
-        """The whole stream so far."""
+        self._events: list[Event] = []
         self._subscription = subscription
         self._trader: VenueAccount = venue.add_account()
 
@@ -75,6 +74,12 @@ class Stage:
     def no(self) -> str:
         """NO of the first market."""
         return self.tokens[1]
+
+    @property
+    def events(self) -> list[Event]:
+        """The whole stream so far; `clear()` it to see only what comes from now on."""
+        self._take()
+        return self._events
 
     @property
     def published(self) -> list[ActorEvent]:
@@ -148,7 +153,7 @@ class Stage:
         return self.service.states() == {TrustState.LIVE.value: len(self.tokens)}
 
     def _take(self) -> None:
-        self.events += self._subscription.take_all()
+        self._events += self._subscription.take_all()
 
     def _state(self, token: str) -> BookState:
         state = self.venue.book_state(token)

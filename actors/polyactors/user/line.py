@@ -67,7 +67,7 @@ class UserLine:
             Owner(credentials.api_key, credentials.address), since_s=max(0, since_s)
         )
         self._readings = Readings(self.account)
-        self.trust = AccountTrust(since_seconds=_now_seconds())
+        self.trust = AccountTrust()
         self.epoch: int | None = None
         """The live session; None while there is none."""
         self.down_reason: str | None = None
@@ -137,6 +137,11 @@ class UserLine:
     def redact(self, text: str) -> str:
         """The text without any of the credentials."""
         return self.credentials.redact(text)
+
+    def begin(self) -> None:
+        """There is a service that will follow it. The state counts from here: when this was made
+        Trio's clock may not have run yet."""
+        self.trust = AccountTrust(since_seconds=_now_seconds())
 
     def session_up(self, epoch: int) -> None:
         """A session began: from here on the channel tells what happens, and nothing before."""

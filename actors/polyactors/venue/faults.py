@@ -66,6 +66,11 @@ class FaultKind(StrEnum):
     """For a while the exchange's clock runs ahead. It never goes back: afterwards it stands
     still until real time has caught up, and many engine steps share a millisecond."""
 
+    @classmethod
+    def _missing_(cls, value: object) -> None:
+        known = ", ".join(kind.value for kind in cls)
+        raise ValueError(f"there is no fault {value}, known are {known}")
+
 
 class GarbageVariant(StrEnum):
     """Which garbage."""

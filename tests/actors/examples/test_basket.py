@@ -255,6 +255,16 @@ async def test_books_that_do_not_come_to_rest_close_their_basket(
         assert len(opened(play)) == 1
 
 
+async def test_a_leg_that_is_not_followed_is_a_warning(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with stage(BasketWatch, options={"baskets": [["1", "2"]]}) as play:
+        await play.settle(30)
+    told = [one.getMessage() for one in caplog.records if "not followed" in one.getMessage()]
+    assert len(told) == 1
+    assert "['1', '2']" in told[0]
+
+
 async def test_a_stop_closes_what_is_open(autojump_clock: MockClock) -> None:
     yes_1, yes_2 = (await tokens_of_a_stage(markets=2))[::2]
     async with stage(BasketWatch, options={"baskets": [[yes_1, yes_2]]}, markets=2) as play:

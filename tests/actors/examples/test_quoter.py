@@ -134,6 +134,23 @@ class Held(PaperQuoter):
         self.seen += [self.standing(token) for token in self._quotes]
 
 
+async def test_a_token_that_is_not_followed_is_a_warning(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    tokens = await tokens_of_a_stage()
+    async with stage(PaperQuoter, options={"tokens": [tokens[0], "123"]}) as play:
+        await play.settle(30)
+        assert play.status("paper-quoter").metrics["quotes_placed"] == 1
+    told = [one.getMessage() for one in caplog.records if "not followed" in one.getMessage()]
+    assert len(told) == 1
+    assert "['123']" in told[0]
+
+
+async def tokens_of_a_stage() -> list[str]:
+    async with stage(PaperQuoter) as play:
+        return play.tokens
+
+
 async def quoting(play: Stage) -> None:
     """0.40 and 0.44 on YES, with 100 shares each: so 0.41 and 0.43 are quoted."""
     play.quote(play.yes, "0.40", "0.44")

@@ -292,7 +292,7 @@ async def test_the_secret_is_sent_and_never_logged(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({}, "'url' is missing"),
+        ({}, "url: it must be set"),
         ({"url": "hooks.example"}, "must begin with https:// or http://"),
         ({"url": "ftp://hooks.example"}, "must begin with https:// or http://"),
         ({"url": "http://[x/secret"}, "must begin with https:// or http://"),

@@ -133,7 +133,8 @@ MISTAKES = [
     ("--config policy.toml", "[actors.mine] in policy.toml: 'mailbox' must be >= 2: 0"),
     ("--config inf.toml", "[actors.mine] in inf.toml: 'stop_seconds_max' must be < inf"),
     ("--config two.toml --actor my_actors:Watch", "two actors have the name 'watch'"),
-    ("--config actor.toml", "actor.toml: unknown key 'actor'"),
+    ("--config actor.toml", "actor.toml: unknown key 'actor'; an actor has a table of its own"),
+    ("--config one.toml", "one.toml: unknown key 'actor'; an actor has a table of its own"),
 ]
 CONFIGS = {
     "actors": "actors = 5\n",
@@ -144,6 +145,7 @@ CONFIGS = {
     "inf": '[actors.mine]\nactor = "my_actors:Watch"\nstop_seconds_max = inf\n',
     "two": '[actors.watch]\nactor = "my_actors:fails"\n',
     "actor": 'actor = "my_actors:Watch"\n',
+    "one": "[actor.watch]\ntimes = 3\n",
 }
 
 
@@ -253,6 +255,15 @@ def test_a_new_actor_passes_its_own_test(folder: Path) -> None:
     assert ran["my-watch"]["handled"] > 0
 
 
+def test_a_new_actor_is_not_named_as_an_installed_one(folder: Path) -> None:
+    install(folder, "spreads = my_actors:Watch")
+    done = run(folder, "-m", "polyactors", "new-actor", "spreads")
+    assert done.returncode == 2
+    told = "polyactors: an actor 'spreads' is installed already: choose another name\n"
+    assert done.stderr == told
+    assert not (folder / "spreads").exists()
+
+
 def test_its_test_can_fail(folder: Path) -> None:
     made = write_skeleton("other", folder)
     code = made / "other.py"
@@ -264,7 +275,7 @@ def test_its_test_can_fail(folder: Path) -> None:
 
 def test_what_it_writes_is_well_formed(folder: Path) -> None:
     pytest.importorskip("ruff")
-    made = write_skeleton("basket-watch", folder)
+    made = write_skeleton("bucket-watch", folder)
     for tool in (["check", "--select", "E,F,W"], ["format", "--check"]):
         done = run(made, "-m", "ruff", *tool, "--isolated", "--line-length", "100", ".")
         assert done.returncode == 0, done.stdout + done.stderr

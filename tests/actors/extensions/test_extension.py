@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import threading
 from decimal import Decimal
 from typing import Any
@@ -325,7 +326,23 @@ async def test_a_hang_is_cancelled(autojump_clock: MockClock) -> None:
         await play.settle(1.5)
         assert LOG == ["setup 1", "hang", "teardown", "setup 2", "a"]
         failure = play.status("doer").last_failure
-        assert failure.endswith("HandlerTooSlow: handle took more than 5 s)")
+        said = r"HandlerTooSlow: handle took more than 5 s\) at test_extension.py:\d+$"
+        assert re.search(said, failure)
+
+
+async def test_where_it_hung_is_told_in_its_own_line(autojump_clock: MockClock) -> None:
+    async def waits(do: Do) -> None:
+        async with trio.open_nursery():
+            await deeper()
+
+    async def deeper() -> None:
+        await trio.Event().wait()
+
+    async with stage(waits, policy=SOON | {"handle_seconds_max": 5}) as play:
+        await tell(play, "waits", Do("a"))
+        await play.settle(6)
+        line = deeper.__code__.co_firstlineno + 1
+        assert f"test_extension.py:{line}" in play.status("waits").last_failure
 
 
 async def test_a_setup_without_end_is_cancelled(autojump_clock: MockClock) -> None:

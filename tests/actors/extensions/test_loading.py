@@ -322,7 +322,7 @@ def test_wrong_tables_are_told_with_their_place(place: Place) -> None:
     for table, said in (
         ({"actor": 5}, "actor must be a text like 'module:Class', not 5"),
         ({}, "no actor 'mine' is installed"),
-        ({"actor": watch}, "times: 'times' is missing"),
+        ({"actor": watch}, "times: it must be set"),
         ({"actor": watch, "times": "3"}, "times: expected a whole number, got '3'"),
         ({"actor": watch, "times": 3, "tiems": 1}, "unknown key 'tiems'; the keys are ratio, t"),
         ({"actor": watch, "times": 3, "mailbox": 0}, "'mailbox' must be >= 2"),
@@ -337,4 +337,5 @@ def test_wrong_tables_are_told_with_their_place(place: Place) -> None:
 def test_an_actor_that_needs_options_says_so_when_it_is_only_named(place: Place) -> None:
     name = place.module(WATCH)
     said = tables_refused([f"{name}:Watch"], {})
-    assert said == "Watch: times: 'times' is missing"
+    where = "without a table [actors.NAME] in the file of --config"
+    assert said == f"{name}:Watch, {where}: times: it must be set"

@@ -103,10 +103,10 @@ WRONG: list[tuple[dict[str, object], str]] = [
     ({"tokens": "123"}, "tokens: expected a list, got '123'"),
     ({"legs": "123"}, "legs: expected a list, got '123'"),
     ({"leg": {"token": 1}}, "leg.token: expected text, got 1"),
-    ({"leg": {}}, "leg.token: 'token' is missing"),
+    ({"leg": {}}, "leg.token: it must be set"),
     ({"leg": {"token": "1", "wieght": 2}}, "leg: unknown key 'wieght'; the keys are token, weight"),
     ({"leg": 3}, "leg: "),
-    ({"legs": [{"token": "1"}, {"weight": 2}]}, "legs[1].token: 'token' is missing"),
+    ({"legs": [{"token": "1"}, {"weight": 2}]}, "legs[1].token: it must be set"),
     ({"weights": {"1": "x"}}, "weights['1']: expected a number, got 'x'"),
     ({"weights": 3}, "weights: "),
     ({"speed": "warp"}, "speed: 'warp' is not a valid Speed"),
@@ -129,7 +129,7 @@ def test_every_fault_is_told() -> None:
     with pytest.raises(UsageError) as caught:
         actor_spec(Watch, options={"times": "3", "ratio": "x"}, where=WHERE)
     assert str(caught.value) == (
-        f"{WHERE}: name: 'name' is missing; times: expected a whole number, got '3'; "
+        f"{WHERE}: name: it must be set; times: expected a whole number, got '3'; "
         "ratio: expected a number, got 'x'"
     )
 

@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import attrs
 import pytest
+import trio
 from trio.testing import MockClock
 
 from polyactors import ActorContext, BookNotLive, BookUpdated, Level, TradePrinted, TrustChanged
@@ -38,6 +39,17 @@ async def test_ten_lines_are_a_test(autojump_clock: MockClock) -> None:
         await play.settle()
         assert play.status("count-trades").metrics["trades"] == printed + 1
         assert play.named("printed")[-1] == {"price": "0.42", "size": "10", "side": "BUY"}
+
+
+async def test_what_happened_is_there_however_the_time_passed(autojump_clock: MockClock) -> None:
+    async with stage(count_trades) as play:
+        play.quote(play.yes, "0.40", "0.42")
+        await play.settle()
+        play.events.clear()
+        play.trade(play.yes, "BUY", 10)
+        await trio.sleep(1)
+        assert [data["size"] for data in play.named("printed")] == ["10"]
+        assert any(isinstance(event, TradePrinted) for event in play.events)
 
 
 async def test_the_best_prices_are_as_told(autojump_clock: MockClock) -> None:

@@ -301,6 +301,13 @@ async def test_a_fault_that_cannot_be_is_explained(body: object, status: int) ->
     assert venue.fault_log == ()
 
 
+async def test_an_unknown_fault_is_told_which_there_are() -> None:
+    async with rest(make_venue()) as client:
+        answer = await client.post("/venue/faults", json={"kind": "refus"})
+    said = answer.json()["error"]
+    assert said.startswith("there is no fault refus, known are reset, stall, refuse, ")
+
+
 async def test_an_unknown_path_is_not_found_and_a_wrong_method_not_allowed() -> None:
     async with rest(make_venue()) as client:
         assert (await client.get("/nothing")).status_code == 404
