@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import trio
 from attrs import frozen
 
-from polyactors.book.verify import HashInputs
 from polyactors.errors import RestFailed, UsageError
 from polyactors.logger import Outage, log
 from polyactors.protocol.events import Unreadable
@@ -191,7 +190,7 @@ async def run_discovery(
     rest: RestClient,
     follow: Callable[[Sequence[str]], Awaitable[None]],
     fail: Callable[[UsageError], None],
-    learn: Callable[[dict[str, HashInputs]], None],
+    learn: Callable[[Sequence[MarketListing]], None],
     outage: Outage,
 ) -> None:
     """Resolve what is still wanted and follow it; ends when that is done.
@@ -212,20 +211,11 @@ async def run_discovery(
         if not outage.warn(trio.current_time(), what, why=why):
             log.info(what, why=why)
         raise
-    learn(hash_inputs_of(listings))
+    learn(listings)
     tokens = [token for listing in listings for token in _tokens_of(listing)]
     outage.end(trio.current_time(), "the market listing answers")
     log.info("markets found", markets=len(listings), tokens=len(tokens))
     await follow(tokens)
-
-
-def hash_inputs_of(listings: Iterable[MarketListing]) -> dict[str, HashInputs]:
-    """What the listings say that goes into the hash of a token's book, by token."""
-    return {
-        token: HashInputs(listing.tick_size, listing.min_order_size, listing.neg_risk)
-        for listing in listings
-        for token in listing.tokens
-    }
 
 
 def _tokens_of(listing: MarketListing) -> Sequence[str]:

@@ -11,10 +11,10 @@ from attrs import Factory, evolve, frozen
 
 from polyactors.book.verify import HashInputs
 from polyactors.config import Settings
-from polyactors.discovery import Wanted, hash_inputs_of, resolve
+from polyactors.discovery import Wanted, resolve
 from polyactors.errors import RestFailed, UsageError
 from polyactors.protocol.events import BookSnapshot
-from polyactors.protocol.rest import MarketListing
+from polyactors.protocol.listings import MarketListing
 from polyactors.rest import BOOKS_PER_REQUEST_MAX, RestClient
 
 PREFLIGHT_SECONDS_MAX = 3.0
@@ -32,8 +32,10 @@ class Preflight:
     """By token: outcome and question of its market, as listed; empty if nothing was."""
     notices: tuple[str, ...]
     """What could not be checked, a sentence each."""
+    listings: tuple[MarketListing, ...] = ()
+    """The markets that were looked up."""
     hash_inputs: dict[str, HashInputs] = Factory(dict[str, HashInputs])
-    """By token: what its listing, or its REST book, states of what the book hash takes."""
+    """By token: what its REST book states of what the book hash takes."""
 
 
 async def preflight(wanted: Wanted, rest: RestClient, settings: Settings) -> Preflight:
@@ -85,7 +87,6 @@ async def preflight(wanted: Wanted, rest: RestClient, settings: Settings) -> Pre
         raise mistakes[0]
     if listings is not None:
         result = _with_listings(wanted, listings, settings.gamma_url)
-        hash_inputs = hash_inputs_of(listings) | hash_inputs
     return evolve(result, notices=tuple(notices), hash_inputs=hash_inputs)
 
 
@@ -94,7 +95,7 @@ def _with_listings(wanted: Wanted, listings: Sequence[MarketListing], gamma_url:
     tokens = tuple(dict.fromkeys((*wanted.tokens, *found)))
     if not tokens:
         raise UsageError(f"{gamma_url} lists no open market; name one with --market or --token")
-    return Preflight(Wanted(tokens=tokens), names_of(listings), ())
+    return Preflight(Wanted(tokens=tokens), names_of(listings), (), tuple(listings))
 
 
 def names_of(listings: Sequence[MarketListing]) -> dict[str, str]:

@@ -82,6 +82,7 @@ async def run_service(
         for notice in found.notices:
             complain(f"polyactors: {printable(notice)}")
         display.names, display.notices = found.names, found.notices
+        env.learn(found.listings)
         env.hash_inputs.update(found.hash_inputs)
         service = Service(
             found.wanted,

@@ -25,6 +25,7 @@ from polyactors.extensions.roster import Extensions
 from polyactors.extensions.spec import ActorSpec, actor_spec
 from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
+from polyactors.protocol.listings import MarketListing
 from polyactors.relay import Relay
 from polyactors.rest import RestClient
 from polyactors.statistics import Statistics
@@ -172,6 +173,12 @@ class Service:
         inputs = self.env.hash_inputs.get(token)
         return None if inputs is None or inputs.tick_size is None else Decimal(inputs.tick_size)
 
+    def listing(self, token: str) -> MarketListing | None:
+        """The market of a token with its question, slug and outcomes, as it was looked up; None
+        for one that was named by its id. Raises as `trust`."""
+        self._check(token)
+        return self.env.listings.get(token)
+
     @property
     def follows_account(self) -> bool:
         """Whether there is an `account`."""
@@ -263,7 +270,7 @@ class Service:
             ctx.ready()
             return
         outage = self._listing_outage
-        learn = self.env.hash_inputs.update
+        learn = self.env.learn
         await run_discovery(ctx, self._wanted, self._rest, self.follow, self.fail, learn, outage)
         self._awaits_listing = False
 

@@ -364,6 +364,22 @@ async def test_a_service_follows_what_discovery_finds(
     ) as service:
         await until(lambda: service.states() == {"LIVE": 2})
         assert service.tokens == market.tokens
+        for token, outcome in zip(market.tokens, ("Yes", "No"), strict=True):
+            listing = service.listing(token)
+            assert listing is not None
+            assert (listing.slug, listing.condition_id) == (market.slug, market.condition_id)
+            assert listing.outcome_of(token) == outcome
+            assert listing.outcome_of("5") is None
+
+
+async def test_what_is_named_by_its_id_is_not_looked_up(
+    venue: Venue, network: Network, autojump_clock: object
+) -> None:
+    token = venue.tokens[0]
+    async with polyactors.open_service([token], settings=SETTINGS, network=network) as service:
+        assert service.listing(token) is None
+        with pytest.raises(polyactors.UnknownToken):
+            service.listing(venue.tokens[1])
 
 
 async def test_tokens_stream_while_gamma_is_down_and_the_rest_comes_later(

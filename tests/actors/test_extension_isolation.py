@@ -1,8 +1,8 @@
 """Whatever an actor of a user's does, books and other subscribers do not notice.
 
 The real service, books and hashes, with an offender beside a bystander. On virtual time; what
-computes does so in real time, so the limit on that is short. What is asserted is what was counted;
-the one bound in seconds that is looked at has a factor of ten.
+computes does so in real time, so the limit on that is short. What is asserted is what was counted:
+how long what cost on this machine says bench_isolation.py.
 """
 
 import time
@@ -30,8 +30,6 @@ from polyactors.extensions.hands import EVENTS_PER_SECOND, TASKS_MAX
 from polyactors.testing import Stage, stage
 
 HOLD_SECONDS_MAX = 0.02
-BOUND_SECONDS = HOLD_SECONDS_MAX * 1.25
-"""What extension.py states for one step that holds the loop."""
 STOP_SECONDS_MAX = 2.0
 MAILBOX = 64
 POLICY: Mapping[str, object] = {
@@ -326,7 +324,6 @@ async def test_what_fails_is_restarted_and_then_given_up(
         assert status.lost > 0 or target is CrashBeside  # which handles its messages
         assert status.last_failure
         if target in HOGS:
-            assert status.held_seconds < INCARNATIONS * BOUND_SECONDS * 10
             assert "HeldLoop" in status.last_failure
         before = trio.current_time()
     assert trio.current_time() - before < STOP_SECONDS_MAX

@@ -47,6 +47,7 @@ REACHED: Mapping[str, tuple[tuple[str, str, tuple[str, ...]], ...]] = {
         ),
         ("polyactors.service", "FeedStatus", ()),
         ("polyactors.service", "TokenStatus", ()),
+        ("polyactors.protocol.listings", "MarketListing", ()),
     ),
     "The account": (
         (

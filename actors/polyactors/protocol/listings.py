@@ -32,6 +32,10 @@ class MarketListing:
     volume_24h_usdc: Decimal = Decimal(0)
     """0 when not listed. Gamma's own figure, not ours: a rank for choosing, no more."""
 
+    def outcome_of(self, token: str) -> str | None:
+        """What a share of this token is on ("Yes"); None when not listed, or not of this market."""
+        return dict(zip(self.tokens, self.outcomes, strict=False)).get(token)
+
 
 @frozen
 class MarketsPage:

@@ -18,6 +18,7 @@ from random import Random
 from typing import Literal
 
 import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from polyactors.book.numbers import PRICE_ONE, Side, to_units
 from polyactors.book.reading import BookReading
@@ -140,6 +141,8 @@ class Stage:
     async def settle(self, seconds: float = SETTLE_SECONDS) -> None:
         """Let what has happened reach everybody: `seconds` pass, on virtual time at once."""
         await trio.sleep(seconds)
+        if isinstance(trio.lowlevel.current_clock(), MockClock):
+            await wait_all_tasks_blocked()  # what was due at this very moment is over, too
         self._take()
 
     async def live(self, seconds: float = LIVE_SECONDS_MAX) -> None:
