@@ -150,7 +150,7 @@ class ActorRestarted(_Event, frozen=True, kw_only=True, tag="actor_restarted"):
 
 
 class ActorGaveUp(_Event, frozen=True, kw_only=True, tag="actor_gave_up"):
-    """The supervisor gave an actor up: it failed too often and stays down."""
+    """The supervisor gave an actor up: it failed too often, or a temporary one failed once."""
 
     type: ClassVar[str] = "actor_gave_up"
     time_ns: int

@@ -28,14 +28,15 @@ async def run_observer(
     runtime_events: Subscription,
     env: Environment,
     feed_gave_up: Callable[[str], None],
-    actor_failed: Callable[[str, ExitReason], None],
+    actor_failed: Callable[[str, ExitReason], bool],
     actor_gave_up: Callable[[str], None],
 ) -> None:
     """Turn the runtime's events into the service's, until both have ended.
 
     `runtime_events` belongs to the service and survives this actor; `feed_gave_up` hears the
     id of a feed whose supervisor exhausted its restart intensity, `actor_failed` the path of
-    whatever failed and how, `actor_gave_up` of whatever stays down.
+    whatever failed and how, and says whether that is its end; `actor_gave_up` the path of whatever
+    failed too often.
     """
     reasons: dict[str, str] = {}
     dropped = runtime_events.dropped
@@ -45,8 +46,10 @@ async def run_observer(
             # Restarts may be missing in the stream and the summary; the books know on their own.
             lost, dropped = runtime_events.dropped - dropped, runtime_events.dropped
             log.warning("events of the supervisors were lost", events=lost)
-        if event.reason is not None and _has_failed(event):
-            actor_failed(event.path, event.reason)
+        why = event.reason if _has_failed(event) else None
+        if why is not None and actor_failed(event.path, why):
+            log.error("an actor failed and stays down", path=event.path)
+            _gave_up(event, str(why), env)
         if event.kind is EventKind.EXITED and event.reason is not None:
             reasons[event.path] = (
                 # No bug, so not a "crash": the words of feed_down are enough.

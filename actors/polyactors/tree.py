@@ -83,7 +83,7 @@ class Tree:
         discover: Callable[[Context[object]], Awaitable[None]] | None,
         user: UserLine | None,
         extensions: Supervisor | None,
-        actor_failed: Callable[[str, ExitReason], None],
+        actor_failed: Callable[[str, ExitReason], bool],
         actor_gave_up: Callable[[str], None],
         last: ChildSpec[object] | None,
         rng: Random | None,

@@ -50,11 +50,14 @@ class Extensions:
         if found is not None:
             found.gave_up()
 
-    def failed(self, path: str, reason: ExitReason) -> None:
-        """What has this path, which may be one of these, failed."""
+    def failed(self, path: str, reason: ExitReason) -> bool:
+        """What has this path, which may be one of these, failed. Returns whether it is one that is
+        not restarted."""
         found = self._at(path)
-        if found is not None:
-            found.failed(reason)
+        if found is None:
+            return False
+        found.failed(reason)
+        return found.spec.policy.restart == "temporary"
 
     def _at(self, path: str) -> Extension | None:
         name = path.removeprefix(f"root/{NAME}/")

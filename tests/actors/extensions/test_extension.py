@@ -272,6 +272,9 @@ async def test_a_temporary_actor_stays_down(autojump_clock: MockClock) -> None:
         assert (status.state, status.incarnation, status.queued) == ("stopped", 1, 0)
         assert "ValueError: as told" in status.last_failure
         assert LOG == ["setup 1", "crash", "teardown"]
+        (gave_up,) = [event for event in play.events if isinstance(event, ActorGaveUp)]
+        assert (gave_up.path, gave_up.incarnation) == ("root/extensions/doer", 1)
+        assert "as told" in gave_up.reason
 
 
 @pytest.mark.parametrize("failing", ["setup", "__init__", "restore"])
