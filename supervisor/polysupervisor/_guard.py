@@ -11,6 +11,7 @@ What no signal can interrupt is foreign code that computes without returning to 
 
 from __future__ import annotations
 
+import gc
 import math
 import signal
 import threading
@@ -96,12 +97,15 @@ class Guard(trio.abc.Instrument):
         self._begun = 0.0
         self._turn = 0
         self._look: _Look | None = None
+        self._thread = threading.get_ident()
+        self._collecting_since = 0.0
 
     def enter(self, hold: Hold) -> None:
         """One more is bounded."""
         self._holds.add(hold)
         if len(self._holds) == 1:
             trio.lowlevel.add_instrument(self)
+            gc.callbacks.append(self._on_collection)
             self._look = _Look.begin(self)
 
     def leave(self, hold: Hold) -> None:
@@ -109,6 +113,7 @@ class Guard(trio.abc.Instrument):
         self._holds.discard(hold)
         if not self._holds:
             trio.lowlevel.remove_instrument(self)
+            gc.callbacks.remove(self._on_collection)
             if self._look is not None:
                 self._look.end()
                 self._look = None
@@ -124,6 +129,18 @@ class Guard(trio.abc.Instrument):
         hold, self._running = self._running, None
         if hold is not None:
             hold.end(perf_counter() - self._begun)
+
+    def _on_collection(self, phase: str, _: dict[str, int]) -> None:
+        """Python's: it collects garbage, all there is, in whoever's step makes the last bit."""
+        if threading.get_ident() != self._thread:
+            return
+        now = perf_counter()
+        if phase == "start":
+            self._collecting_since = now
+        elif self._running is not None:
+            seconds = now - self._collecting_since
+            self._begun += seconds
+            self._running.excuse(seconds)
 
     def running(self) -> tuple[Hold, float] | None:
         """Who runs, and since when on the clock of ``perf_counter``. From any thread."""

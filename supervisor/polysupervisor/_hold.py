@@ -22,8 +22,8 @@ class HoldLimit:
     Whatever the child and the tasks of its nurseries do from one of Trio's turns to the next
     counts together; in the main thread a single step is interrupted within ``seconds`` and a
     quarter, in another thread it is noticed when it is over. Its exit is then a crash by
-    ``HeldLoop``. Time in which the process was stopped, or waited for a processor,
-    does not count.
+    ``HeldLoop``. Time in which the process was stopped, waited for a processor, or collected
+    garbage, does not count.
     """
 
     seconds: float = attrs.field(default=0.1, validator=gt(0))
@@ -93,6 +93,10 @@ class Hold:
         # What it has not worked the process was stopped, or starved.
         if thread_time() - self._cpu_at_turn > self.limit.seconds:
             self._condemn(self.failure(self.spent))
+
+    def excuse(self, seconds: float) -> None:
+        """So much of the work in this step was not its own."""
+        self._cpu_at_turn += seconds
 
     def note_interrupt(self) -> None:
         """It is interrupted, now."""

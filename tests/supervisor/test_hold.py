@@ -1,6 +1,7 @@
 """A child that does not give way is interrupted. In real time: virtual time does not pass
 while a task computes. What is asserted is what happened, never how long it took."""
 
+import gc
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -202,6 +203,26 @@ async def test_no_limit_no_interrupt() -> None:
         nursery.start_soon(root.run)
         assert (await reason_of_exit(events)).types == ("LookupError",)
         root.stop()
+
+
+async def test_garbage_that_is_collected_in_its_step_is_everybodys() -> None:
+    heap = [[number] for number in range(300_000)]
+
+    def collect() -> float:
+        began = time.thread_time()
+        gc.collect()
+        return time.thread_time() - began
+
+    async def collects(ctx: Context[object]) -> None:
+        for _ in range(5):
+            collect()
+            await trio.lowlevel.checkpoint()
+        raise ValueError("it came to its end")
+
+    limit = HoldLimit(seconds=min(collect() for _ in range(3)) / 2)
+    reason = await first_exit(collects, limit)
+    assert reason.types == ("ValueError",)
+    assert len(heap) == 300_000
 
 
 async def test_others_signals_are_passed_on_and_the_handler_is_put_back() -> None:
