@@ -36,7 +36,7 @@ TOP = (
 )
 PUBLIC = ("polyactors", "polyactors.__main__")
 TREE = ("polyactors.tree", "polyactors.feed_tree")
-SERVICE = ("polyactors.service", *TREE)
+SERVICE = ("polyactors.opening", "polyactors.service", *TREE)
 ACTORS = ("connection", "heartbeat", "parser", "books", "shard", "snapshots", "audit", "observer")
 """Wired by the tree; discovery is the service's own."""
 

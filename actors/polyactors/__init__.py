@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     from polyactors.extensions.hands import ActorContext
     from polyactors.extensions.policy import ActorPolicy, actor
     from polyactors.extensions.spec import ActorSpec, actor_spec
-    from polyactors.service import Service, open_service
+    from polyactors.opening import open_service
+    from polyactors.service import Service
     from polyactors.transport import Network
     from polyactors.user.reading import AccountReading
     from polyactors.user.state import AccountReason, AccountState
@@ -96,7 +97,8 @@ _HOMES = {
     "polyactors.extensions.hands": ("ActorContext",),
     "polyactors.extensions.policy": ("ActorPolicy", "actor"),
     "polyactors.extensions.spec": ("ActorSpec", "actor_spec"),
-    "polyactors.service": ("Service", "open_service"),
+    "polyactors.opening": ("open_service",),
+    "polyactors.service": ("Service",),
     "polyactors.transport": ("Network",),
     "polyactors.user.reading": ("AccountReading",),
     "polyactors.user.state": ("AccountReason", "AccountState"),

@@ -1,28 +1,24 @@
-"""The service as a program sees it: books, their trust, the stream; made by `open_service`.
+"""The service as a program sees it: books, their trust, the stream. opening.py makes it.
 
 The actors behind it, and who supervises whom, are in tree.py.
 """
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from random import Random
-from typing import TypeVar
 
 import trio
 from attrs import Attribute, asdict, frozen
 
-from polyactors.account.credentials import Credentials
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import Trust, TrustState
-from polyactors.config import Settings, from_environment, make_settings
-from polyactors.discovery import Wanted, check_token, listed, make_wanted, run_discovery, shown
+from polyactors.discovery import Wanted, check_token, listed, run_discovery, shown
 from polyactors.environment import Environment
 from polyactors.errors import BookNotLive, UnknownToken, UsageError
 from polyactors.extensions.extension import ActorStatus
 from polyactors.extensions.roster import Extensions
-from polyactors.extensions.spec import ActorSpec, actor_spec
+from polyactors.extensions.spec import ActorSpec
 from polyactors.feed import STOPPING
 from polyactors.logger import Outage, log
 from polyactors.protocol.listings import MarketListing
@@ -30,7 +26,7 @@ from polyactors.relay import Relay
 from polyactors.rest import RestClient
 from polyactors.statistics import Statistics
 from polyactors.stream import QUEUE_EVENTS_MAX, Subscription
-from polyactors.transport import Network, market_target
+from polyactors.transport import market_target
 from polyactors.tree import Tree
 from polyactors.user.line import UserLine
 from polysupervisor import ChildSpec, Context
@@ -294,96 +290,5 @@ class Service:
             log.warning("stopped before a connection to the exchange was open")
 
 
-@asynccontextmanager
-async def open_service(
-    tokens: Sequence[str] = (),
-    *,
-    markets: Sequence[str] = (),
-    top: int | None = None,
-    credentials: Credentials | None = None,
-    user_markets: Sequence[str] = (),
-    actors: Sequence[object] = (),
-    settings: Settings | None = None,
-    network: Network | None = None,
-) -> AsyncGenerator[Service, None]:
-    """Follow tokens, markets (slug, URL or condition id) and the `top` most active markets.
-
-    With `credentials` the account is followed, too, in `user_markets` (condition ids) or, without
-    any, in all; then nothing else need be named.
-
-    `actors` are classes with `handle`, or async functions of a message, or what `actor_spec`
-    made of one with a name and options.
-
-    The service runs while the `async with` block does, and is stopped in order at its end.
-    Without `settings`, what the environment says (POLYACTORS_WS_URL …) and the defaults hold.
-    Error handling: UsageError says at once what cannot be followed, and later that a market does
-    not exist. An error of the block passes through as it is; SupervisorEscalation is raised when
-    the service's own root gives up; of two errors the first, with a note of the other. An
-    exchange that cannot be reached is none: the service tries on, and warns in the log.
-    Cancellation: the service is stopped and waited for.
-    """
-    given = _given("credentials", credentials, Credentials)
-    if given is None and user_markets:
-        raise UsageError("user_markets are markets of an account: credentials are missing")
-    specs = [one if isinstance(one, ActorSpec) else actor_spec(one) for one in actors]
-    wanted = make_wanted(tokens, markets, top, may_be_nothing=given is not None)
-    env = Environment(
-        _given("settings", settings, Settings) or make_settings(from_environment()),
-        _given("network", network, Network) or Network(),
-    )
-    async with RestClient(env.settings, env.network) as rest:
-        user = None if given is None else UserLine(given, env, user_markets)
-        service = Service(wanted, env=env, rest=rest, user=user, actors=specs)
-        error: BaseException | None = None
-        is_open = False
-        try:
-            async with trio.open_nursery() as nursery:
-
-                async def run(task_status: trio.TaskStatus[None]) -> None:
-                    nonlocal error
-                    try:
-                        await service.run(task_status=task_status)
-                    except _FAILURES as failure:
-                        if not is_open:
-                            raise  # to nursery.start
-                        error = _first(error, failure)
-                    else:
-                        error = _first(error, service.failure)
-                    if error is not None:
-                        nursery.cancel_scope.cancel(reason=str(error))
-
-                # What fails is kept and raised below: out of a nursery it would come wrapped.
-                try:
-                    await nursery.start(run)
-                    is_open = True
-                    yield service
-                except _FAILURES as failure:
-                    error = _first(error, failure)
-                finally:
-                    service.stop()
-        finally:
-            if error is not None:
-                raise error
-
-
-_FAILURES = (Exception, KeyboardInterrupt, SystemExit)
-T = TypeVar("T")
-
-
 def _is_told(field: "Attribute[object]", _: object) -> bool:
     return field.name != "name"
-
-
-def _first(first: BaseException | None, second: BaseException | None) -> BaseException | None:
-    """What to raise of two failures: the first is the cause; the other must not be lost."""
-    if first is None:
-        return second
-    if second is not None:
-        first.add_note(f"and then: {type(second).__name__}: {second}")
-    return first
-
-
-def _given(name: str, value: object, kind: type[T]) -> T | None:
-    if value is None or isinstance(value, kind):
-        return value
-    raise UsageError(f"{name} must be a polyactors.{kind.__name__}, not {shown(value)}")

@@ -50,8 +50,8 @@ from polyactors.events import (
     PositionChanged,
     TradeChanged,
 )
+from polyactors.opening import open_service
 from polyactors.protocol.user_codec import UserCodec
-from polyactors.service import open_service
 from polyactors.user.checks import check_markets
 from polyactors.user.line import UserLine
 from polyactors.user.state import AccountReason

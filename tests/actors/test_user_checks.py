@@ -11,7 +11,7 @@ from polyactors.cli import main
 from polyactors.config import Settings
 from polyactors.environment import Environment
 from polyactors.errors import UsageError
-from polyactors.service import open_service
+from polyactors.opening import open_service
 from polyactors.transport import Network
 from polyactors.user.line import UserLine
 
