@@ -226,3 +226,10 @@ def test_a_price_keeps_every_digit() -> None:
     event = TradePrinted(time_ns=AT, **OF_TOKEN, price=price, size=size, side="BUY", timestamp_ms=1)
     found = json.loads(to_json(event))
     assert (found["price"], found["size"]) == ("0.123456789", "123456789012.000000001")
+
+
+@pytest.mark.parametrize("kind", get_args(Event), ids=lambda kind: kind.__name__)
+def test_an_event_is_frozen_and_its_type_is_that_of_its_json(kind: Any) -> None:
+    config = kind.__struct_config__
+    assert (config.tag_field, config.tag) == ("type", kind.type)
+    assert config.frozen
