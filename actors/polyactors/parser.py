@@ -25,18 +25,14 @@ from polyactors.messages import (
     PongReceived,
     ShardMessage,
 )
-from polyactors.protocol.codec import MarketCodec
+from polyactors.protocol.codec import NAME_OF, MarketCodec
 from polyactors.protocol.events import (
-    BestBidAsk,
     BookSnapshot,
     ControlText,
     Decoded,
-    LastTradePrice,
     MarketEvent,
     MarketResolved,
     NewMarket,
-    PriceChange,
-    TickSizeChange,
     Unreadable,
 )
 from polyactors.protocol.user_events import UserDecoded
@@ -48,15 +44,6 @@ BATCHES_PER_WAKE_MAX = 64
 UNREADABLE_PER_SESSION_MAX = 100
 """A session with more unreadable frames is worth nothing: a fresh one is begun."""
 
-WIRE_NAMES: dict[type, str] = {
-    BookSnapshot: "book",
-    PriceChange: "price_change",
-    LastTradePrice: "last_trade_price",
-    TickSizeChange: "tick_size_change",
-    BestBidAsk: "best_bid_ask",
-    NewMarket: "new_market",
-    MarketResolved: "market_resolved",
-}
 GLOBAL_EVENTS = {NewMarket, MarketResolved}
 """They come to every connection whatever it subscribed: no sign that its books are served."""
 
@@ -183,7 +170,7 @@ def parse_frames(
     kinds = list(map(type, events))
     different = set(kinds) - {Missed}
     for kind in different:
-        statistics.events[WIRE_NAMES[kind]] += kinds.count(kind)
+        statistics.events[NAME_OF[kind]] += kinds.count(kind)
     data = different - GLOBAL_EVENTS
     return ParsedFrames(events, pongs, unreadable, bool(data), bool(data - {BookSnapshot}))
 

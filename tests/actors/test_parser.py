@@ -23,9 +23,8 @@ from polyactors.environment import Environment
 from polyactors.events import ActorRestarted, FeedDown, Gap, TrustChanged
 from polyactors.feed import Feed
 from polyactors.messages import Frames, Missed, Parsed
-from polyactors.parser import UNREADABLE_PER_SESSION_MAX, WIRE_NAMES, parse_frames, run_parser
-from polyactors.protocol._wire import EVENT_TYPES
-from polyactors.protocol.codec import MarketCodec
+from polyactors.parser import UNREADABLE_PER_SESSION_MAX, parse_frames, run_parser
+from polyactors.protocol.codec import NAME_OF, MarketCodec
 from polyactors.protocol.events import BookSnapshot, MarketEvent, PriceChange
 from polyactors.statistics import Statistics
 from polysupervisor import ChildSpec, Context, MailboxSpec, Supervisor
@@ -35,8 +34,7 @@ from polysupervisor import ChildSpec, Context, MailboxSpec, Supervisor
 
 def test_every_event_of_the_channel_has_the_name_that_it_is_read_by() -> None:
     # An event without one would crash the parser, each time that it comes.
-    assert {name: kind for kind, name in WIRE_NAMES.items()} == EVENT_TYPES
-    assert set(WIRE_NAMES) == set(get_args(MarketEvent))
+    assert set(NAME_OF) == set(get_args(MarketEvent))
 
 
 def test_a_batch_keeps_the_order_of_the_stream_with_a_mark_where_something_was_lost() -> None:

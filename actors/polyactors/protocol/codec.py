@@ -5,7 +5,7 @@ an event, as a counted unknown event, or as an `Unreadable`; one bad element nev
 another one with it, and one bad entry of a `price_change` never takes the other entries.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from polyactors.protocol._elements import (
@@ -41,6 +41,8 @@ from polyactors.protocol.events import (
     Unreadable,
 )
 
+NAME_OF: Mapping[type, str] = {message: name for name, message in EVENT_TYPES.items()}
+"""The `event_type` of each class of event."""
 _BOOK_SIDES = frozenset(("bids", "asks", "buys", "sells"))
 _HOOKS: dict[str, tuple[type[MarketEvent], Callable[[Wire], Wire], Callable[[Any, Any], Any]]] = {
     event_type: (message, MODERNISE[message], converter.get_structure_hook(message))
