@@ -86,7 +86,8 @@ def is_in(module: str, package: str) -> bool:
 
 @pytest.mark.parametrize("name", [name for name in MODULES if is_in(name, "polysupervisor")])
 def test_polysupervisor_knows_nobody_of_ours(name: str) -> None:
-    assert not [other for other in imports(MODULES[name]) if is_in(other, "polyactors")]
+    wrong = [other for other in imports(MODULES[name]) if is_in(other, "polyactors")]
+    assert not wrong, f"{name} imports {wrong}, but polysupervisor stands alone"
 
 
 @pytest.mark.parametrize(
@@ -101,24 +102,25 @@ def test_book_protocol_and_account_are_pure(name: str) -> None:
     roots = {other.split(".")[0] for other in imports(MODULES[name])}
     # The file of credentials is asked for its mode by its descriptor, which only `os` can.
     allowed = {"os"} if name == "polyactors.account.credentials" else set[str]()
-    assert not roots & (IMPURE - allowed)
+    wrong = sorted(roots & (IMPURE - allowed))
+    assert not wrong, f"{name} imports {wrong}, but it is pure: no I/O, no clock, no chance"
 
 
 def test_the_book_knows_only_itself() -> None:
     for name, path in MODULES.items():
         if is_in(name, "polyactors.book"):
             ours = {other for other in imports(path) if is_in(other, "polyactors")}
-            assert all(is_in(other, "polyactors.book") for other in ours), name
+            wrong = [other for other in ours if not is_in(other, "polyactors.book")]
+            assert not wrong, f"{name} imports {wrong}, but the book knows only itself"
 
 
 def test_the_protocol_knows_only_the_book() -> None:
     for name, path in MODULES.items():
         if is_in(name, "polyactors.protocol"):
             ours = {other for other in imports(path) if is_in(other, "polyactors")}
-            assert all(
-                is_in(other, "polyactors.book") or is_in(other, "polyactors.protocol")
-                for other in ours
-            ), name
+            below = ("polyactors.book", "polyactors.protocol")
+            wrong = [o for o in ours if not any(is_in(o, layer) for layer in below)]
+            assert not wrong, f"{name} imports {wrong}, but the protocol knows only the book"
 
 
 def test_the_account_knows_only_the_protocol_the_book_and_the_errors() -> None:
@@ -126,7 +128,8 @@ def test_the_account_knows_only_the_protocol_the_book_and_the_errors() -> None:
     for name, path in MODULES.items():
         if is_in(name, "polyactors.account"):
             ours = {other for other in imports(path) if is_in(other, "polyactors")}
-            assert all(any(is_in(other, layer) for layer in below) for other in ours), name
+            wrong = [o for o in ours if not any(is_in(o, layer) for layer in below)]
+            assert not wrong, f"{name} imports {wrong}, but may know only {below}"
 
 
 def test_the_venue_knows_none_of_what_reads_it() -> None:
@@ -160,7 +163,7 @@ def test_service_and_tree_know_no_command_line_and_no_venue(name: str) -> None:
         for other in imports(MODULES[name])
         if any(is_in(other, module) for module in (*TOP, "polyactors.terminal", "polyactors.venue"))
     ]
-    assert not wrong
+    assert not wrong, f"{name} imports {wrong}, which stand above it"
 
 
 def test_the_tree_does_not_know_the_service_not_even_its_type() -> None:
