@@ -1,6 +1,7 @@
 """The counters, and the summary made of them."""
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -186,3 +187,18 @@ def test_only_the_newest_samples_are_kept() -> None:
     statistics.unreadable_samples.extend(str(n) for n in range(SAMPLES_KEPT_MAX + 3))
     assert statistics.unreadable_samples[0] == "3"
     assert len(statistics.unreadable_samples) == SAMPLES_KEPT_MAX
+
+
+PAGE = Path(__file__).parents[2] / "docs/reference/events.md"
+BY_OTHERS = {"account", "actors", "events_missing"}
+"""Keys of the summary that the service and the command line add."""
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="tested without the docs")
+def test_the_page_explains_every_key_of_the_summary() -> None:
+    table = PAGE.read_text().partition("\n## Summary\n")[2].partition("\n\n| key | meaning |\n")[2]
+    cells = re.findall(r"^\| (`.*?) \|", table.partition("\n\n")[0], re.MULTILINE)
+    explained = {key for cell in cells for key in re.findall(r"`(\w+)`", cell)} - BY_OTHERS
+    told = set(Statistics().summary({}))
+    wrong = sorted(told ^ explained)
+    assert not wrong, f"summary and the table Summary of docs/reference/events.md differ in {wrong}"
