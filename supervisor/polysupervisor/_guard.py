@@ -15,6 +15,7 @@ import gc
 import math
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -170,6 +171,13 @@ class Guard(trio.abc.Instrument):
         self._turn += 1
 
 
+def _cpu_clock_of(thread: int) -> int | None:
+    try:
+        return time.pthread_getcpuclockid(thread)
+    except (AttributeError, OSError):  # macOS and Windows have none
+        return None
+
+
 class _Look:
     """The thread that looks, and the signal that it sends. Only for a run in the main thread."""
 
@@ -180,6 +188,7 @@ class _Look:
         self._ended = threading.Event()
         self._main = threading.get_ident()
         self._native = threading.get_native_id()
+        self._cpu_clock = _cpu_clock_of(self._main)
         self._before = signal.signal(signal.SIGURG, self._on_signal)
         self._thread = threading.Thread(target=self._look, name="polysupervisor-hold", daemon=True)
 
@@ -201,7 +210,7 @@ class _Look:
     def _look(self) -> None:
         before = perf_counter()
         step: tuple[Hold, float] | None = None
-        excused = starved = 0.0
+        excused = starved = worked = 0.0
         pause = 0.0
         while not self._ended.wait(pause):
             now = perf_counter()
@@ -209,18 +218,23 @@ class _Look:
             pause = min(self._guard.shortest / LOOKS_PER_LIMIT, LOOK_SECONDS_MAX)
             found = self._guard.running()
             if found != step:
-                step, excused, starved = found, 0.0, self._starved()
+                step, excused, starved, worked = found, 0.0, self._starved(), self._worked()
             if found is None:
                 continue
-            if late > pause:  # this thread could not run either
+            if late > pause:  # this thread could not run either, unless it is that one which did
                 excused += late
             seconds = now - found[1] - excused
             if seconds >= found[0].limit.seconds:
                 seconds -= max(self._starved() - starved, 0.0)
-            if seconds >= found[0].limit.seconds:
+            if max(seconds, self._worked() - worked) >= found[0].limit.seconds:
                 self._asked = found
                 signal.pthread_kill(self._main, signal.SIGURG)
                 pause = LOOK_AGAIN_SECONDS
+
+    def _worked(self) -> float:
+        """Seconds for which the watched thread has had a processor, so far; 0 where the system does
+        not tell."""
+        return 0.0 if self._cpu_clock is None else time.clock_gettime(self._cpu_clock)
 
     def _starved(self) -> float:
         """Seconds for which the watched thread wanted a processor and got none, so far; 0 where
