@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from polyactors.protocol._json import is_array, is_object
+from polyactors.protocol._wire import EVENT_TYPES
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import ControlText, Decoded, PriceChange
 from polyactors.protocol.rest import (
@@ -131,6 +132,11 @@ def corrupted(draw: Any) -> Any:
 
 
 ELEMENTS = st.sampled_from(SAMPLES) | corrupted() | JSON
+
+
+def test_every_event_of_the_exchange_has_a_sample() -> None:
+    missing = EVENT_TYPES.keys() - {sample.get("event_type") for sample in SAMPLES}
+    assert not missing, f"SAMPLES lacks {sorted(missing)}"
 
 
 def receive(value: object) -> Decoded:
