@@ -1,12 +1,15 @@
 """Hashing books: fresh ones at once, all others in turn, within a share of a core.
 
 The hash is the only check that sees every level. It costs some hundred microseconds, so a
-changed book waits for its turn, the longest unchecked first, and is hashed when its group is
-closed: the hash speaks of that moment. Where no known last trade price fits, the search for
-another goes on in slices, while the book moves on.
+changed book waits for its turn, the longest unchecked first, and is taken as it is when its
+group is closed: the hash speaks of that moment. It is hashed a little later, one book at a time,
+so that no update has to wait for it. Where no known last trade price fits, the search for another
+goes on in slices. The book moves on meanwhile.
 """
 
 from collections import deque
+
+from attrs import frozen
 
 from polyactors.book.budget import Budget
 from polyactors.book.trust import TrustState
@@ -14,6 +17,21 @@ from polyactors.book.verify import CANDIDATES_PER_SLICE, HashCheck, Verdict
 from polyactors.feed import Feed
 from polyactors.logger import log
 from polyactors.token_book import TokenBook
+
+ASIDE_SECONDS = 0.001
+"""How long a book that was taken waits for its hash: its update is with the readers by then."""
+DUE_MAX = 4
+"""Books whose turn has come in the middle of a group. Each is a copy of its levels at the end of
+it, which may be soon for all of them."""
+
+
+@frozen
+class _Begun:
+    state: TokenBook
+    generation: int
+    """The book's, when it was taken."""
+    check: HashCheck
+    taken_seconds: float
 
 
 class HashChecks:
@@ -28,8 +46,10 @@ class HashChecks:
         self._budget = Budget(feed.hash_share())
         self.waiting: dict[str, TokenBook] = {}
         """Books that changed since they were hashed, by token, the longest waiting first."""
-        self._searches: deque[tuple[TokenBook, int, HashCheck]] = deque()
-        """Checks that no known last trade price has ended, with the book's generation."""
+        self._due: dict[str, TokenBook] = {}
+        """Books whose turn has come: they are taken at the end of the open group."""
+        self._begun: deque[_Begun] = deque()
+        """Books that were taken and not judged yet, the oldest first."""
 
     def learn_price(self, market: str, price: str | None) -> None:
         """The market's last trade price was stated, as text; None is no news."""
@@ -43,8 +63,8 @@ class HashChecks:
         out the levels of the book, which its turn will come to. Where that does not fit, as when
         a server writes numbers in another way, the book decides.
         """
-        verdict = self._check_received(state, levels_json) or self._check(state, is_whole=True)
-        assert verdict is not None
+        self._due.pop(state.token, None)
+        verdict = self._check_received(state, levels_json) or self._check_whole(state)
         self._statistics.snapshots += 1
         self._statistics.snapshots_hash_ok += verdict is Verdict.RIGHT
         if verdict is Verdict.WRONG:
@@ -62,13 +82,14 @@ class HashChecks:
         return verdict
 
     def closed(self, state: TokenBook, now: float) -> Verdict | None:
-        """A group has ended. The verdict, when it was the book's turn and it took no search."""
-        if not state.hash_is_due and not self._every_group:
+        """A group has ended. The verdict, where every group has one."""
+        if self._every_group:
+            return self._count(state, self._check_whole(state), now)
+        if self._due and self._due.pop(state.token, None) is not None:
+            self._take(state, now)
+        else:
             self.waiting.setdefault(state.token, state)
-            return None
-        state.hash_is_due = False
-        verdict = self._check(state, is_whole=self._every_group)
-        return None if verdict is None else self._count(state, verdict, now)
+        return None
 
     def unsolicited(self, state: TokenBook) -> None:
         """A `book` came that equals ours: its own hash waits for its turn."""
@@ -82,33 +103,50 @@ class HashChecks:
 
     def next_due(self, now: float) -> float:
         """When `on_time` has something to do; inf when nothing waits."""
-        if not self.waiting and not self._searches:
-            return float("inf")
-        return self._budget.opens_at(now)
+        if self._begun:
+            return max(self._budget.opens_at(now), self._begun[0].taken_seconds + ASIDE_SECONDS)
+        if self.waiting and len(self._due) < DUE_MAX:
+            return self._budget.opens_at(now)
+        return float("inf")
 
-    def on_time(self, now: float) -> list[TokenBook]:
-        """Go on as far as the budget goes. Returns the books that are proven wrong."""
+    def on_time(self, now: float) -> TokenBook | None:
+        """Hash one book, or go on with a search, if the budget allows it. Returns the book if it
+        is proven wrong."""
         self._budget.share = self._feed.hash_share()
-        wrong: list[TokenBook] = []
-        while (self._searches or self.waiting) and self._budget.is_open(now):
-            verdict = None
-            if self._searches:
-                state, generation, check = self._searches[0]
-                if not self._is_believed(state) or state.generation != generation:
-                    self._searches.popleft()
-                    continue
-                verdict = self._go_on(state, check)
-            else:
-                state = self.waiting.pop(next(iter(self.waiting)))
-                if not self._is_believed(state):
-                    continue
+        while self._budget.is_open(now):
+            if not self._begun and not self._take_next(now):
+                break
+            begun = self._begun[0]
+            state = begun.state
+            if not self._is_believed(state) or state.generation != begun.generation:
+                self._begun.popleft()
+                continue
+            verdict = self._go_on(begun)
+            if verdict is None:
+                break
+            is_wrong = self._count(state, verdict, begun.taken_seconds) is Verdict.WRONG
+            return state if is_wrong else None
+        return None
+
+    def _take_next(self, now: float) -> bool:
+        """Take the book whose turn it is and that is settled; of others, the end of the open group
+        is waited for. Whether there was one."""
+        while self.waiting and len(self._due) < DUE_MAX:
+            state = self.waiting.pop(next(iter(self.waiting)))
+            if self._is_believed(state):
                 if state.settled:
-                    verdict = self._check(state, is_whole=False)
-                else:
-                    state.hash_is_due = True
-            if verdict is not None and self._count(state, verdict, now) is Verdict.WRONG:
-                wrong.append(state)
-        return wrong
+                    self._take(state, now)
+                    return True
+                if state.group.is_open:
+                    self._due[state.token] = state
+                # Else a splice holds changes back: its next group brings it here again.
+        return False
+
+    def _take(self, state: TokenBook, now: float) -> None:
+        self.waiting.pop(state.token, None)
+        check = state.begin_check(self._env.last_trade_prices.known(state.market))
+        self._begun.append(_Begun(state, state.generation, check, now))
+        self._statistics.hash_checks += 1
 
     def _is_believed(self, state: TokenBook) -> bool:
         return self._feed.trust[state.token].state is TrustState.LIVE
@@ -129,28 +167,28 @@ class HashChecks:
         self._learn(state, check)
         return Verdict.RIGHT
 
-    def _check(self, state: TokenBook, *, is_whole: bool) -> Verdict | None:
-        """Compare now; None when it takes a search, which has begun then."""
+    def _check_whole(self, state: TokenBook) -> Verdict:
+        """Compare now, whatever it costs."""
         began = self._env.cpu_seconds()
         check = state.begin_check(self._env.last_trade_prices.known(state.market))
-        verdict = check.run() if is_whole else check.run_known()
+        verdict = check.run()
+        assert verdict is not None
         self._spend(began)
         self._statistics.hash_checks += 1
         self.waiting.pop(state.token, None)
-        if verdict is None:
-            self._searches.append((state, state.generation, check))
-        elif verdict is Verdict.RIGHT:
+        if verdict is Verdict.RIGHT:
             self._learn(state, check)
         return verdict
 
-    def _go_on(self, state: TokenBook, check: HashCheck) -> Verdict | None:
+    def _go_on(self, begun: _Begun) -> Verdict | None:
         began = self._env.cpu_seconds()
+        check = begun.check
         verdict = check.run(CANDIDATES_PER_SLICE)
         self._spend(began)
         if verdict is not None:
-            self._searches.popleft()
+            self._begun.popleft()
             if verdict is Verdict.RIGHT:
-                self._learn(state, check)
+                self._learn(begun.state, check)
         return verdict
 
     def _spend(self, began: float) -> None:

@@ -213,8 +213,9 @@ class BookShard:
         self._recovery.requests += questions
         for state in doubtful:
             self._checks.hurry(state)
-        for state in self._checks.on_time(now):
-            self._resync(state, StaleReason.HASH_MISMATCH, now)
+        wrong = self._checks.on_time(now)
+        if wrong is not None:
+            self._resync(wrong, StaleReason.HASH_MISMATCH, now)
 
     def next_due(self, now: float) -> float:
         """When `on_time` must be called next, at the latest; inf when nothing is due."""

@@ -32,7 +32,7 @@ class TokenBook:
 
     __slots__ = (
         "attempts", "book", "books_due", "buffer", "changes", "due_seconds",
-        "dumps_state_tick_size", "generation", "group", "hash_is_due", "inputs", "is_whole",
+        "dumps_state_tick_size", "generation", "group", "inputs", "is_whole",
         "last_cause", "live_since_seconds", "market", "right_since_seconds",
         "said_when_unknown", "splice", "spliced_seconds", "step", "token",
         "top_right_since_seconds", "why", "wrong_books",
@@ -69,8 +69,6 @@ class TokenBook:
         self.wrong_books = 0
         """Whole books in a row that did not hash to what they stated."""
         self.inputs = inputs or HashInputs()
-        self.hash_is_due = False
-        """The token's turn has come: its book is hashed at the end of the open group."""
         self.top_right_since_seconds = 0.0
         """When best bid and ask were last known to be right."""
         self.right_since_seconds = 0.0
@@ -103,7 +101,6 @@ class TokenBook:
         self.book.replace(snapshot.bids, snapshot.asks)
         self.group.adopt(snapshot.hash, snapshot.timestamp_ms)
         self.generation += 1
-        self.hash_is_due = False
         self.is_whole = True
 
     def begin_check(self, last_trade_prices: tuple[str, ...], levels_json: str = "") -> HashCheck:

@@ -19,6 +19,7 @@ from polyactors.book.orderbook import OrderBook
 from polyactors.book.reading import BookReading
 from polyactors.book.trust import StaleReason, TrustState
 from polyactors.book.verify import HashInputs
+from polyactors.checks import ASIDE_SECONDS, DUE_MAX
 from polyactors.events import BookUpdated, TrustChanged
 from polyactors.messages import Audited, FetchBook, RestBook, Resync
 from polyactors.protocol.codec import MarketCodec
@@ -292,6 +293,61 @@ def test_a_book_that_never_rests_is_hashed_at_the_end_of_a_group(bench: HashBenc
         if bench.state() != LIVE:
             break
     assert bench.reasons()[0] is StaleReason.HASH_MISMATCH
+
+
+def test_no_update_waits_for_a_hash(bench: HashBench) -> None:
+    truth = Truth()
+    live(bench, truth)
+    bench.wait(60.0)  # the budget is full
+    right, checks = bench.env.statistics.groups_hash_ok, bench.env.statistics.hash_checks
+    worked = bench.worked_seconds
+    bench.events()
+    for size in ("7", "8"):
+        bench.feed_in(truth.step(("0.36", size)))
+    bench.shard.on_time(bench.now)  # its turn has come, in the middle of a group
+    bench.feed_in(truth.step(("0.36", "9")))  # and here is its end
+    assert [type(event) for event in bench.events()] == [BookUpdated] * 3
+    assert bench.env.statistics.hash_checks == checks + 1
+    assert bench.worked_seconds == worked
+    assert bench.shard.next_due(bench.now) == bench.now + ASIDE_SECONDS
+    bench.wait(ASIDE_SECONDS)
+    assert bench.worked_seconds > worked
+    assert bench.env.statistics.groups_hash_ok == right + 1
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_the_hash_speaks_of_the_end_of_the_group_whatever_has_come_since(
+    bench: HashBench, *, is_lost: bool
+) -> None:
+    truth = Truth()
+    live(bench, truth)
+    bench.wait(60.0)
+    bench.events()
+    if is_lost:
+        truth.step(("0.35", "99"))
+    for size in ("7", "8"):
+        bench.feed_in(truth.step(("0.36", size)))
+    bench.shard.on_time(bench.now)
+    for size in ("9", "10", "11"):
+        bench.feed_in(truth.step(("0.36", size)))
+    assert bench.state() == LIVE
+    bench.wait(1.0)
+    assert bench.reasons()[:1] == ([StaleReason.HASH_MISMATCH] if is_lost else [])
+
+
+def test_of_a_busy_feed_few_books_are_copied_at_a_time() -> None:
+    tokens = tuple(str(number) for number in range(50))
+    bench = HashBench(tokens)
+    truths = [Truth(token) for token in tokens]
+    for truth in truths:
+        live(bench, truth)
+    bench.wait(60.0)
+    before = bench.env.statistics.hash_checks
+    for size in ("7", "8", "9", "10"):
+        for truth in truths:
+            bench.feed_in(truth.step(("0.36", size)))
+        bench.shard.on_time(bench.now)
+    assert bench.env.statistics.hash_checks - before == DUE_MAX
 
 
 def test_every_token_has_its_turn_within_the_budget() -> None:

@@ -91,12 +91,13 @@ class LastTradePrices:
 class HashCheck:
     """One comparison of a book, as it is now, with the hash stated for it; in slices.
 
-    The verdict is None until `run` has come to it. A check of a book whose inputs are known
-    costs its hash (about 1 µs a level) and as many candidates as `run` is allowed.
+    The verdict is None until `run` has come to it. To begin costs a copy of the levels; what the
+    first `run` costs is their hash (about 1 µs a level), and each as many candidates as it is
+    allowed. The book may change meanwhile.
     """
 
     __slots__ = (
-        "_is_known_format", "_known", "_other_ticks", "_search", "_texts", "last_trade_price",
+        "_begin", "_is_known_format", "_known", "_other_ticks", "_search", "last_trade_price",
         "stated_tick_size", "tick_size", "verdict",
     )  # fmt: skip
 
@@ -144,21 +145,26 @@ class HashCheck:
                 levels_json=levels_json,
             )
 
-        self._texts = search
-        self._search = search(inputs.tick_size)
+        self._begin = search
+        self._search: PriceSearch | None = None
         ticks = (inputs.tick_size, *inputs.former_tick_sizes)
         self._is_known_format = all(Decimal(tick) >= FINEST_VERIFIED_TICK for tick in ticks)
         self._other_ticks = list(dict.fromkeys((*ticks, *OTHER_TICKS)))[1:]
 
     def run(self, candidates: int | None = None) -> Verdict | None:
         """Try so many more last trade prices, None for all; None as long as it is open."""
-        while self.verdict is None and self._search.run(candidates):
+        while self.verdict is None:
+            if self._search is None:
+                assert self.tick_size is not None, "without one there is a verdict"
+                self._search = self._begin(self.tick_size)
+            if not self._search.run(candidates):
+                break
             if self._search.found is not None or not self._other_ticks:
-                self.verdict = self._judge()
+                self.verdict = self._judge(self._search.found)
             else:
                 # Both may be unknown: the tick has just changed, and a trade is not told yet.
                 self.tick_size = self._other_ticks.pop(0)
-                self._search = self._texts(self.tick_size)
+                self._search = None
                 if candidates is not None:
                     break
         return self.verdict
@@ -167,9 +173,9 @@ class HashCheck:
         """Try the last trade prices that are known, and no others."""
         return self.run(len(self._known)) if self._known else self.verdict
 
-    def _judge(self) -> Verdict:
-        self.last_trade_price = self._search.found
-        if self.last_trade_price is not None:
+    def _judge(self, found: str | None) -> Verdict:
+        self.last_trade_price = found
+        if found is not None:
             return Verdict.RIGHT
         self.tick_size = self.stated_tick_size
         return Verdict.WRONG if self._is_known_format else Verdict.UNVERIFIABLE
