@@ -293,22 +293,26 @@ class BookShard:
         self, state: TokenBook, change: LevelChange, timestamp_ms: int, now: float
     ) -> None:
         """Apply a change of a LIVE book, and publish it."""
-        group, book, book_hash = state.group, state.book, change.hash
-        is_in_place = group.is_open and group.last_entry_seconds == now
-        if group.is_open and book_hash != group.hash:
-            wrong = self._end_group(state, now)
-            if wrong is not None:
-                # Proven wrong at the end of the group before: this is not its successor.
-                self._resync(state, wrong, now)
-                state.buffer.add(timestamp_ms, change)
-                return
+        group, token = state.group, state.token
+        if group.is_open:
+            if change.hash != group.hash:
+                wrong = self._end_group(state, now)
+                if wrong is not None:
+                    # Proven wrong at the end of the group before: this is not its successor.
+                    self._resync(state, wrong, now)
+                    state.buffer.add(timestamp_ms, change)
+                    return
+                group.begin(change.hash)
+            if group.last_entry_seconds != now:
+                self._open_groups.pop(token, None)
+        else:
+            group.begin(change.hash)
+            self._open_groups.pop(token, None)
         # In this order: should the second fail, the book is not settled.
-        group.observe(book_hash, change.best_bid, change.best_ask, timestamp_ms, now)
-        side = book.bid_side if change.side is _BID else book.ask_side
+        group.observe(change.best_bid, change.best_ask, timestamp_ms, now)
+        side = state.book.bid_side if change.side is _BID else state.book.ask_side
         side.set(change.price, change.size)
-        if not is_in_place:
-            self._open_groups.pop(state.token, None)
-            self._open_groups[state.token] = state
+        self._open_groups[token] = state
         self._journal.update(state, "delta")
 
     def _snapshot(self, event: BookSnapshot, now: float) -> None:

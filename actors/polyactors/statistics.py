@@ -121,13 +121,15 @@ class Statistics:
         return self.groups - self.groups_top_wrong
 
     def note_lags(self, stamps_ms: list[int], now_ms: int) -> None:
-        """Count events' own timestamps against our clock; a clock ahead of ours is 0."""
-        lags_ms = self.lags_ms
-        for stamp_ms in stamps_ms:
-            lag_ms = now_ms - stamp_ms
-            if not 0 <= lag_ms <= LAG_MS_MAX:
-                lag_ms = min(max(lag_ms, 0), LAG_MS_MAX)
-            lags_ms[lag_ms] += 1
+        """Count events' own timestamps, at least one, against our clock; a clock ahead of ours is
+        0."""
+        lags_ms = [now_ms - stamp_ms for stamp_ms in stamps_ms]
+        if min(lags_ms) < 0 or max(lags_ms) > LAG_MS_MAX:
+            lags_ms = [min(max(lag_ms, 0), LAG_MS_MAX) for lag_ms in lags_ms]
+        if len(lags_ms) == 1:
+            self.lags_ms[lags_ms[0]] += 1
+        else:
+            self.lags_ms.update(lags_ms)
 
     def forget_actor(self, path: str) -> None:
         """An actor, and what was below it, is gone for good: its restarts are the next one's."""

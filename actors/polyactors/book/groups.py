@@ -41,22 +41,18 @@ class HashGroup:
         least when there were so many: an older book of REST is known again by them."""
         self._is_after_book = True
 
+    def begin(self, book_hash: str) -> None:
+        """Open a group; `observe` its first entry next."""
+        # Without a hash every run of changes would be a repeat.
+        self.is_repeat = book_hash == self.hash and not self._is_after_book and book_hash != ""
+        self._is_after_book = False
+        self.is_open = True
+        self.hash = book_hash
+
     def observe(
-        self,
-        book_hash: str,
-        best_bid: int | None,
-        best_ask: int | None,
-        timestamp_ms: int,
-        now_seconds: float,
+        self, best_bid: int | None, best_ask: int | None, timestamp_ms: int, now_seconds: float
     ) -> None:
         """Count an entry in. `best_bid`, `best_ask` in units (0 and PRICE_ONE: empty side)."""
-        if not self.is_open:
-            # Without a hash every run of changes would be a repeat.
-            is_same = book_hash != "" and book_hash == self.hash
-            self.is_repeat = is_same and not self._is_after_book
-            self._is_after_book = False
-            self.is_open = True
-        self.hash = book_hash
         self.timestamp_ms = timestamp_ms
         self.best_bid = best_bid
         self.best_ask = best_ask

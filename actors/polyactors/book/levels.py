@@ -43,23 +43,18 @@ class BookSide:
         assert size >= 0, "a size is never negative"
         prices = self.prices
         index = bisect_left(prices, price)
-        is_there = index < len(prices) and prices[index] == price
-        if not size:
-            if is_there:
-                del prices[index]
-                del self._sizes[index]
-            return
         try:
-            if is_there:
-                self._sizes[index] = size
-            else:
+            if index < len(prices) and prices[index] == price:
+                if size:
+                    self._sizes[index] = size
+                else:
+                    del prices[index], self._sizes[index]
+            elif size:
                 self._sizes.insert(index, size)
+                prices.insert(index, price)
         except OverflowError:
             self._sizes = list(self._sizes)
             self.set(price, size)
-            return
-        if not is_there:
-            prices.insert(index, price)
 
     @property
     def best(self) -> int | None:

@@ -34,6 +34,7 @@ _REMEMBERED_MAX = 8192
 
 _Hash = Annotated[str, Meta(max_length=read.IDENTIFIER_LENGTH_MAX)]
 _Market = Annotated[str, Meta(min_length=1, max_length=read.IDENTIFIER_LENGTH_MAX)]
+_TimestampMs = Annotated[int, Meta(ge=read.SECONDS_BELOW, lt=read.TIMESTAMP_MS_BELOW)]
 
 
 class Remembered(dict[str, T]):
@@ -84,18 +85,17 @@ class _Change(_Part):
     best_ask: str
 
 
-class _PriceChange(_Event, tag="price_change"):
+class _Changes(_Event):
     market: _Market
     price_changes: list[_Change]
-    timestamp: str
 
     def names(self) -> int:
         return 4 + 7 * len(self.price_changes)
 
-    def read(self) -> PriceChange:
+    def at(self, timestamp_ms: int) -> PriceChange:
         return PriceChange(
             self.market,
-            read.timestamp_ms_of(self.timestamp),
+            timestamp_ms,
             tuple(
                 [
                     LevelChange(
@@ -111,6 +111,22 @@ class _PriceChange(_Event, tag="price_change"):
                 ]
             ),
         )
+
+
+class _PriceChange(_Changes, tag="price_change"):
+    timestamp: str
+
+    def read(self) -> PriceChange:
+        return self.at(read.timestamp_ms_of(self.timestamp))
+
+
+class _TimedChange(_Changes, tag="price_change"):
+    """As `_PriceChange`, for a decoder that is not strict: it takes the text for the number."""
+
+    timestamp: _TimestampMs
+
+    def read(self) -> PriceChange:
+        return self.at(self.timestamp)
 
 
 class RestBook(_Part):
@@ -206,7 +222,7 @@ _Typed = _PriceChange | _Book | _Trade | _BestBidAsk
 _decode_one = msgspec.json.Decoder(_Typed).decode
 # The tag stands last on the wire, so msgspec has to look for it before it can begin.
 _CHANGE_ENDS = '"event_type":"price_change"}'
-_decode_change = msgspec.json.Decoder(_PriceChange).decode
+_decode_change = msgspec.json.Decoder(_TimedChange, strict=False).decode
 _decode_rest_book = msgspec.json.Decoder(RestBook).decode
 _decode_array = msgspec.json.Decoder(list[_Typed]).decode
 

@@ -39,7 +39,14 @@ NUMBERS: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([0.5, 1, None, True, [], {"price": "1"}, "1" * 41]),
 )
 SIDES = st.sampled_from(["BUY", "SELL", "buy", "bid", "BOTH", "", None, 1])
-TIMES = st.sampled_from(["1757908892351", "1757908892", "", "0", "-1", "x", 1757908892351, None])
+GOOD_TIME = "1757908892351"
+TIMES: st.SearchStrategy[Any] = st.one_of(
+    st.sampled_from([GOOD_TIME, "1757908892", "", "0", "-1", "x", "1" + "0" * 14, None, True]),
+    st.sampled_from(["{}", "{}.0", "{}.5", " {}", "+{}", "0{}", "1_{}", "{}e0", "{}0e-1"]).map(
+        lambda form: form.format(GOOD_TIME)
+    ),
+    st.sampled_from([1757908892351, 1757908892351.0, 1757908892351.5, 1757908892, 10**14]),
+)
 HASHES = st.sampled_from(["", "a" * 40, "b" * 100, "b" * 101, None, "a:b", 'quote"d', "ü"])
 LEVEL: dict[str, st.SearchStrategy[Any]] = {"price": NUMBERS, "size": NUMBERS}
 MORE: dict[str, st.SearchStrategy[Any]] = {"count": NUMBERS}
@@ -113,6 +120,8 @@ def elements(draw: st.DrawFn) -> object:
     if "price_changes" in element and draw(st.booleans()):
         entry = {**GOOD_CHANGE, **draw(st.fixed_dictionaries(NOTHING, optional=CHANGE))}
         element["price_changes"] = [GOOD_CHANGE, entry]
+    if "event_type" in element and draw(st.booleans()):
+        element["event_type"] = element.pop("event_type")  # last, as on the wire
     return draw(st.sampled_from([element, element, element, *OTHERS]))
 
 
