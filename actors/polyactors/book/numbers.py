@@ -5,6 +5,8 @@ Integers compare and add fast and exactly, and each value has one form only, so 
 """
 
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
@@ -63,6 +65,21 @@ def parse_units(text: str) -> int:
     ):
         return int(digits) * _SCALES[len(fraction)]
     return _parse_units_slowly(text)
+
+
+def parse_all_units(texts: Sequence[str]) -> list[int]:
+    """As `parse_units` of each, in half the time when all are plain digits, as in a whole book.
+
+    Raises:
+        ValueError: as `parse_units`, for any of them.
+    """
+    digits = "".join(texts).replace(".", "")
+    if digits.isdigit() and digits.isascii() and max(map(len, texts)) < TEXT_LENGTH_MAX:
+        parts = [text.partition(".") for text in texts]
+        # An empty text, a second dot and too many decimals are left for the slow way to judge.
+        with suppress(ValueError, IndexError):
+            return [int(whole + decimals) * _SCALES[len(decimals)] for whole, _, decimals in parts]
+    return [parse_units(text) for text in texts]
 
 
 def round_units(text: str) -> int:

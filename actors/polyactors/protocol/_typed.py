@@ -14,7 +14,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from polyactors.book.numbers import Side, parse_units
+from polyactors.book.numbers import Side, parse_all_units, parse_units
 from polyactors.protocol import _readers as read
 from polyactors.protocol._elements import ELEMENTS_MAX
 from polyactors.protocol._json import WireError
@@ -234,12 +234,11 @@ def _text_of(levels: list[_Level]) -> str:
 def _levels(levels: list[_Level]) -> list[tuple[int, int]]:
     if len(levels) > read.LEVELS_MAX:
         raise WireError("too many levels")
+    prices = [_prices[level.price] for level in levels]
     # Whole books have more sizes than are worth remembering.
-    pairs = [(_prices[level.price], parse_units(level.size)) for level in levels]
-    of_price = dict(pairs)  # of a price that is there twice the last size counts
-    if len(of_price) == len(pairs) and all(of_price.values()):
-        return pairs
-    return [pair for pair in of_price.items() if pair[1]]
+    sizes = parse_all_units([level.size for level in levels])
+    pairs = dict(zip(prices, sizes, strict=True)).items()  # the last size of a price counts
+    return list(pairs) if all(sizes) else [pair for pair in pairs if pair[1]]
 
 
 def read_known(frames: Sequence[str | bytes], begin: int) -> tuple[list[MarketEvent], int]:

@@ -1,16 +1,25 @@
 from decimal import Decimal, localcontext
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from polyactors.book.numbers import (
     PRICE_ONE,
     TEXT_LENGTH_MAX,
     Side,
+    parse_all_units,
     parse_units,
     round_units,
     to_decimal,
     to_text,
     to_units,
+)
+
+SPELLINGS = st.one_of(
+    st.from_regex(r"[0-9]{0,6}(\.[0-9]{0,10})?", fullmatch=True),
+    st.text(alphabet="0123456789.", max_size=TEXT_LENGTH_MAX + 1),
+    st.sampled_from(["1e3", "+1", "-1", "1_000", "\u0663", "\u00b2", " 1", "NaN"]),
 )
 
 
@@ -72,6 +81,22 @@ def test_every_spelling_of_a_number_is_one_value(text: str, units: int) -> None:
 def test_what_is_no_price_or_size_is_an_error(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         parse_units(text)
+
+
+@given(st.lists(SPELLINGS, max_size=5))
+@example(["1", ""])
+@example(["1.2.3", "4"])
+@example(["1." + "0" * 11])
+@example(["9" * TEXT_LENGTH_MAX])
+@example(["0." + "0" * (TEXT_LENGTH_MAX - 2)])
+def test_many_numbers_are_read_as_each_of_them_is(texts: list[str]) -> None:
+    try:
+        units = [parse_units(text) for text in texts]
+    except ValueError:
+        with pytest.raises(ValueError, match="number|decimals|exponent"):
+            parse_all_units(texts)
+    else:
+        assert parse_all_units(texts) == units
 
 
 def test_text_is_read_up_to_its_longest_and_no_further() -> None:

@@ -71,8 +71,11 @@ async def main(task: Task) -> None:
 
 async def all_live(service: Service, events: Subscription) -> None:
     """Return when every book is LIVE."""
-    while service.states()[TrustState.LIVE.value] < len(service.tokens):
-        await events.receive_batch()
+    live: set[str] = set()
+    while len(live) < len(service.tokens):
+        for event in await events.receive_batch():
+            if isinstance(event, TrustChanged):
+                (live.add if event.state is TrustState.LIVE else live.discard)(event.token)
 
 
 async def all_live_again(service: Service, events: Subscription) -> None:
