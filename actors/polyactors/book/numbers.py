@@ -10,6 +10,7 @@ from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import lru_cache
+from itertools import repeat
 
 DECIMALS_MAX = 9
 """Decimals that a price or size may have. The wire has at most 6 (sizes of trades)."""
@@ -75,7 +76,7 @@ def parse_all_units(texts: Sequence[str]) -> list[int]:
     """
     digits = "".join(texts).replace(".", "")
     if digits.isdigit() and digits.isascii() and max(map(len, texts)) < TEXT_LENGTH_MAX:
-        parts = [text.partition(".") for text in texts]
+        parts = map(str.partition, texts, repeat("."))
         # An empty text, a second dot and too many decimals are left for the slow way to judge.
         with suppress(ValueError, IndexError):
             return [int(whole + decimals) * _SCALES[len(decimals)] for whole, _, decimals in parts]
