@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--paced", action="store_true")
     parser.add_argument("--certificate", type=Path, help="for TLS: chain and key in one PEM file")
     options = parser.parse_args()
-    sys.setswitchinterval(0.0005)  # who makes a book for REST must not hold up who sends
+    sys.setswitchinterval(0.00002)  # who makes a book for REST must not hold up who sends
     exchange = Exchange(load(options.recording), is_paced=options.paced)
     context = None
     if options.certificate is not None:

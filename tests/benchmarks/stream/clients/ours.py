@@ -2,6 +2,7 @@
 
 import gc
 import time
+from array import array
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -23,8 +24,6 @@ POLL_SECONDS = 0.05
 SETTLED_SECONDS = 1.0
 """For the groups that are open at the end to be judged."""
 
-Batch = tuple[int, list[Event]]
-"""When a subscriber was handed some events, and those."""
 Update = tuple[float, wire.Top]
 """When it was handed what a book's top is, in microseconds."""
 
@@ -101,21 +100,23 @@ async def audited(service: Service) -> None:
 async def take_messages(run: Run, service: Service, events: Subscription) -> None:
     """Read the stream of events until each connection has told of its last message."""
     ends_left = run.result["connections"]
-    batches: list[Batch] = []
+    # Flat, so that what is kept for later is nothing that the garbage collector goes through.
+    handed_ns, handed = array("q"), list[Event]()
     gc.collect()
     await trio.to_thread.run_sync(run.go)
     while ends_left:
         batch = await events.receive_batch()
         if run.task.is_paced:
-            batches.append((time.monotonic_ns(), batch))
+            handed_ns.extend([time.monotonic_ns()] * len(batch))
+            handed += batch
         for event in batch:
             ends_left -= type(event) is TradePrinted
     run.end()
     run.messages = run.task.messages
     run.result["coalesced"] = events.coalesced
-    if batches:
+    if handed:
         recording = load(Path(run.task.recording))
-        run.latencies_us = latencies_us(recording, batches, run.result["start_ns"])
+        run.latencies_us = latencies_us(recording, handed_ns, handed, run.result["start_ns"])
 
 
 def verified(service: Service) -> tuple[list[str], dict[str, int]]:
@@ -143,19 +144,19 @@ def top(service: Service, token: str) -> tuple[str, str]:
     return str(book.best_bid.price), str(book.best_ask.price)
 
 
-def latencies_us(recording: Recording, batches: Sequence[Batch], start_ns: int) -> list[float]:
+def latencies_us(
+    recording: Recording, handed_ns: Sequence[int], events: Sequence[Event], start_ns: int
+) -> list[float]:
     """From when each message was due to when its last event was handed over."""
     places = {token: place for place, token in enumerate(recording.tokens)}
     updates: dict[int, list[Update]] = {}
     changes: dict[int, list[Update]] = {}
-    for at_ns, batch in batches:
-        at_us = (at_ns - start_ns) / 1000
-        for event in batch:
-            if isinstance(event, BookUpdated):
-                place, update = places[event.token], (at_us, _top_of(event))
-                updates.setdefault(place, []).append(update)
-                if not event.settled:  # else it says again, later, that no more followed
-                    changes.setdefault(place, []).append(update)
+    for at_ns, event in zip(handed_ns, events, strict=True):
+        if isinstance(event, BookUpdated):
+            place, update = places[event.token], ((at_ns - start_ns) / 1000, _top_of(event))
+            updates.setdefault(place, []).append(update)
+            if not event.settled:  # else it says again, later, that no more followed
+                changes.setdefault(place, []).append(update)
     messages: dict[int, list[int]] = {}
     for message, market in enumerate(recording.markets):
         messages.setdefault(market, []).append(message)
