@@ -93,7 +93,7 @@ def test_many_numbers_are_read_as_each_of_them_is(texts: list[str]) -> None:
     try:
         units = [parse_units(text) for text in texts]
     except ValueError:
-        with pytest.raises(ValueError, match="number|decimals|exponent"):
+        with pytest.raises(ValueError, match=r"number|decimals|exponent"):
             parse_all_units(texts)
     else:
         assert parse_all_units(texts) == units
