@@ -84,9 +84,8 @@ class TokenBook:
 
     def has_levels(self, snapshot: BookSnapshot) -> bool:
         """Whether the local book is just this one, level by level."""
-        return self.book.wire_bids == list(snapshot.bids) and self.book.wire_asks == list(
-            snapshot.asks
-        )
+        book = self.book
+        return dict(book.wire_bids) == snapshot.bids and dict(book.wire_asks) == snapshot.asks
 
     def is_dump(self, snapshot: BookSnapshot) -> bool:
         """Whether it can be the first book of a subscription of ours. Where the server's state
@@ -98,7 +97,7 @@ class TokenBook:
         self.is_whole = False
         if snapshot.market and snapshot.market != self.book.market:
             self.book = OrderBook(self.token, snapshot.market)
-        self.book.replace(snapshot.bids, snapshot.asks)
+        self.book.replace(snapshot.bids.items(), snapshot.asks.items())
         self.group.adopt(snapshot.hash, snapshot.timestamp_ms)
         self.generation += 1
         self.is_whole = True

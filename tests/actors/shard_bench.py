@@ -69,8 +69,8 @@ class Bench:
         return trust.state, trust.reason
 
 
-def units(*levels: tuple[str, str]) -> tuple[tuple[int, int], ...]:
-    return tuple((parse_units(price), parse_units(size)) for price, size in levels)
+def units(*levels: tuple[str, str]) -> dict[int, int]:
+    return {parse_units(price): parse_units(size) for price, size in levels}
 
 
 def book(

@@ -59,8 +59,8 @@ class Truth:
         whole = BookSnapshot(
             self.book.token,
             MARKET,
-            tuple(self.book.wire_bids),
-            tuple(self.book.wire_asks),
+            dict(self.book.wire_bids),
+            dict(self.book.wire_asks),
             self.hash,
             self.at,
         )
@@ -190,7 +190,7 @@ def test_a_fresh_book_is_verified_before_it_is_live(bench: HashBench) -> None:
 
 def test_a_fresh_book_with_a_wrong_level_is_never_live(bench: HashBench) -> None:
     truth = Truth()
-    wrong = truth.snapshot(bids=tuple(truth.book.wire_bids[1:]), last_trade_price="0.500")
+    wrong = truth.snapshot(bids=dict(truth.book.wire_bids[1:]), last_trade_price="0.500")
     bench.feed_in(wrong)
     assert bench.reasons() == [None, StaleReason.HASH_MISMATCH, None]
     assert bench.state() == (TrustState.SYNCING, None)

@@ -73,8 +73,8 @@ class Exchange:
         return BookSnapshot(
             self.token,
             MARKET,
-            ((BID, size),),
-            ((ASK, size),),
+            {BID: size},
+            {ASK: size},
             self._hash,
             self._timestamp_ms,
             tick_size="0.01",
@@ -814,11 +814,10 @@ def test_a_step_that_was_told_before_is_not_told_again_by_one_that_comes_later()
         as_before = exchange.book()
         bench.step()
         # An order that comes and goes in one millisecond leaves book and hash as they were.
-        for side, price, levels in (
-            (Side.BID, BID, as_before.bids),
-            (Side.ASK, ASK, as_before.asks),
+        for side, price, size in (
+            (Side.BID, BID, as_before.bids[BID]),
+            (Side.ASK, ASK, as_before.asks[ASK]),
         ):
-            ((_, size),) = levels
             change = LevelChange(TOKEN, side, price, size, as_before.hash, BID, ASK)
             bench.say(PriceChange(MARKET, as_before.timestamp_ms, (change,)))
         bench.deliver(first)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from polyactors.book.levels import BookSide
 from polyactors.book.numbers import PRICE_ONE, Side, to_text
+from polyactors.protocol._readers import best_last
 from polyactors.protocol.codec import MarketCodec
 from polyactors.protocol.events import (
     BestBidAsk,
@@ -46,8 +47,8 @@ def books(draw: Draw) -> BookSnapshot:
     return BookSnapshot(
         token=draw(TOKENS),
         market=draw(MARKETS),
-        bids=tuple(sorted(draw(LEVELS).items())),
-        asks=tuple(sorted(draw(LEVELS).items(), reverse=True)),
+        bids=best_last(Side.BID, draw(LEVELS)),
+        asks=best_last(Side.ASK, draw(LEVELS)),
         hash=draw(HASHES),
         timestamp_ms=draw(TIMESTAMPS),
         tick_size=to_text(draw(LEVEL_PRICES)) if is_first else None,
@@ -206,8 +207,8 @@ class Encoder:
         wire: dict[str, object] = {
             "asset_id": event.token,
             "market": event.market,
-            bids: self.levels(event.bids),
-            asks: self.levels(event.asks),
+            bids: self.levels(tuple(event.bids.items())),
+            asks: self.levels(tuple(event.asks.items())),
             "hash": event.hash,
         }
         for name in ("tick_size", "last_trade_price", "min_order_size", "neg_risk"):
@@ -322,4 +323,4 @@ def test_levels_of_a_book_end_up_as_the_book_itself_would_put_them(
     assert isinstance(event, BookSnapshot)
     for side, decoded in ((Side.BID, event.bids), (Side.ASK, event.asks)):
         # Decoding first and applying then is the same as applying what was sent.
-        assert list(decoded) == BookSide(side, levels).wire_levels()
+        assert list(decoded.items()) == BookSide(side, levels).wire_levels()

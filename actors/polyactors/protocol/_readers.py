@@ -7,7 +7,7 @@ channel sends decimal numbers as strings; JSON numbers are read too, exactly (`_
 Texts of prices, sizes and token ids recur all the time, so what they mean is cached.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
@@ -333,20 +333,26 @@ def read_side(value: object, _: object = None) -> Side:
     raise WireError(f"not a side: {show(value)}")
 
 
-def read_bids(value: object, _: object = None) -> tuple[tuple[int, int], ...]:
+def read_bids(value: object, _: object = None) -> dict[int, int]:
     """Levels in ascending order of price, whatever their order on the wire."""
-    return tuple(sorted(_levels(value)))
+    return best_last(Side.BID, _levels(value))
 
 
-def read_asks(value: object, _: object = None) -> tuple[tuple[int, int], ...]:
+def read_asks(value: object, _: object = None) -> dict[int, int]:
     """Levels in descending order of price, whatever their order on the wire."""
-    return tuple(sorted(_levels(value), reverse=True))
+    return best_last(Side.ASK, _levels(value))
 
 
-def _levels(value: object) -> Iterable[tuple[int, int]]:
-    """(price, size) without zero sizes; of a price that is there twice the last size counts."""
+def best_last(side: Side, sizes: dict[int, int]) -> dict[int, int]:
+    """The levels of a side, size by price, in the order of the wire and without zero sizes."""
+    prices = sorted(sizes, reverse=side is Side.ASK)
+    return {price: sizes[price] for price in prices if sizes[price]}
+
+
+def _levels(value: object) -> dict[int, int]:
+    """Size by price; of a price that is there twice the last size counts."""
     if value is None:
-        return ()
+        return {}
     if not is_array(value):
         raise WireError(f"expected an array of levels, got {show(value)}")
     if len(value) > LEVELS_MAX:
@@ -357,4 +363,4 @@ def _levels(value: object) -> Iterable[tuple[int, int]]:
             sizes[read_level_price(level["price"])] = read_size(level["size"])
     except TypeError:
         raise WireError("expected levels, objects with price and size") from None
-    return [item for item in sizes.items() if item[1]]
+    return sizes

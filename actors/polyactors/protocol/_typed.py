@@ -153,8 +153,8 @@ class RestBook(_Part):
         return BookSnapshot(
             token=_tokens[self.asset_id],
             market=_markets[self.market],
-            bids=tuple(sorted(_levels(self.bids))),
-            asks=tuple(sorted(_levels(self.asks), reverse=True)),
+            bids=read.best_last(Side.BID, _levels(self.bids)),
+            asks=read.best_last(Side.ASK, _levels(self.asks)),
             hash=self.hash,
             timestamp_ms=read.timestamp_ms_of(self.timestamp),
             tick_size=None if tick_size is UNSET else read.read_optional_tick_text(tick_size),
@@ -231,14 +231,13 @@ def _text_of(levels: list[_Level]) -> str:
     return msgspec.json.encode(levels).decode()
 
 
-def _levels(levels: list[_Level]) -> list[tuple[int, int]]:
+def _levels(levels: list[_Level]) -> dict[int, int]:
     if len(levels) > read.LEVELS_MAX:
         raise WireError("too many levels")
     prices = [_prices[level.price] for level in levels]
     # Whole books have more sizes than are worth remembering.
     sizes = parse_all_units([level.size for level in levels])
-    pairs = dict(zip(prices, sizes, strict=True)).items()  # the last size of a price counts
-    return list(pairs) if all(sizes) else [pair for pair in pairs if pair[1]]
+    return dict(zip(prices, sizes, strict=True))  # the last size of a price counts
 
 
 def read_known(frames: Sequence[str | bytes], begin: int) -> tuple[list[MarketEvent], int]:

@@ -4,6 +4,7 @@ Prices and sizes are integers in the units of `polyactors.book.numbers` (exact, 
 A message that the exchange sends as one frame is one object here, in the exchange's order.
 """
 
+from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 
@@ -29,10 +30,10 @@ class BookSnapshot:
     """ERC-1155 token id, decimal digits (the wire's `asset_id`)."""
     market: str
     """Condition id, 0x and 64 hex digits."""
-    bids: tuple[tuple[int, int], ...]
-    """(price_units, size_units), ascending: best bid last. No zero sizes."""
-    asks: tuple[tuple[int, int], ...]
-    """(price_units, size_units), descending: best ask last. No zero sizes."""
+    bids: Mapping[int, int]
+    """Size by price, both in units, prices ascending: best bid last. No zero sizes."""
+    asks: Mapping[int, int]
+    """Size by price, both in units, prices descending: best ask last. No zero sizes."""
     hash: str = ""
     """Book summary hash, 40 hex digits; "" when the wire gave none."""
     timestamp_ms: int = 0

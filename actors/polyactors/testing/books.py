@@ -116,7 +116,7 @@ def apply_event(book: OrderBook, event: MarketEvent) -> None:
     """Change `book` as `event` says; what is no change of this token's levels is passed by."""
     if isinstance(event, BookSnapshot):
         if event.token == book.token:
-            book.replace(event.bids, event.asks)
+            book.replace(event.bids.items(), event.asks.items())
     elif isinstance(event, PriceChange):
         for change in event.changes:
             if change.token == book.token:
@@ -175,7 +175,7 @@ def book_histories(draw: st.DrawFn, tick_size: Decimal = TICK_SIZE) -> BookHisto
     """
     book = draw(order_books(tick_size))
     timestamp_ms = _EPOCH_MS + draw(st.integers(0, 10**9))
-    empty = BookSnapshot(book.token, book.market, (), (), "", timestamp_ms)
+    empty = BookSnapshot(book.token, book.market, {}, {}, "", timestamp_ms)
     history = BookHistory(
         first=empty,
         steps=(),
@@ -280,16 +280,16 @@ def _snapshot(history: BookHistory, book: OrderBook, timestamp_ms: int) -> BookS
     return BookSnapshot(
         token=book.token,
         market=book.market,
-        bids=tuple(book.wire_bids),
-        asks=tuple(book.wire_asks),
+        bids=dict(book.wire_bids),
+        asks=dict(book.wire_asks),
         hash=history.hash_of(book, timestamp_ms),
         timestamp_ms=timestamp_ms,
     )
 
 
 def _message(after: BookSnapshot, changes: list[tuple[Side, int, int]]) -> PriceChange:
-    best_bid = after.bids[-1][0] if after.bids else 0
-    best_ask = after.asks[-1][0] if after.asks else PRICE_ONE
+    best_bid = max(after.bids, default=0)
+    best_ask = min(after.asks, default=PRICE_ONE)
     return PriceChange(
         after.market,
         after.timestamp_ms,
@@ -313,8 +313,8 @@ def _absent_removals(
     draw: st.DrawFn, history: BookHistory, before: BookSnapshot, step: BookStep
 ) -> list[tuple[Side, int, int]]:
     """Removals of levels that are not there before the step and not touched by it."""
-    there = {(Side.BID, price) for price, _ in before.bids}
-    there |= {(Side.ASK, price) for price, _ in before.asks}
+    there = {(Side.BID, price) for price in before.bids}
+    there |= {(Side.ASK, price) for price in before.asks}
     there |= {(change.side, change.price) for change in step.changes}
     level = st.tuples(st.sampled_from(_SIDES), prices(Decimal(history.tick_size)).map(to_units))
     absent = draw(st.lists(level, max_size=2))

@@ -61,8 +61,8 @@ def book(**changes: Any) -> dict[str, Any]:
 BOOK = BookSnapshot(
     token=TOKEN,
     market=MARKET,
-    bids=((units("0.45"), units("1000")), (units("0.48"), units("30"))),
-    asks=((units("0.6"), units("25")), (units("0.52"), units("7.5"))),
+    bids={units("0.45"): units("1000"), units("0.48"): units("30")},
+    asks={units("0.6"): units("25"), units("0.52"): units("7.5")},
     hash=HASH,
     timestamp_ms=NOW,
 )
@@ -178,14 +178,14 @@ def test_of_a_level_that_is_there_twice_the_last_one_counts() -> None:
     ]
     event = decode_one(book(bids=levels, asks=[]))
     assert isinstance(event, BookSnapshot)
-    assert event.bids == ((units("0.2"), units("9")), (units("0.4"), units("2")))
-    assert event.asks == ()
+    assert list(event.bids.items()) == [(units("0.2"), units("9")), (units("0.4"), units("2"))]
+    assert event.asks == {}
 
 
 def test_an_empty_side_may_be_null_but_not_missing() -> None:
     event = decode_one(book(bids=None))
     assert isinstance(event, BookSnapshot)
-    assert event.bids == ()
+    assert event.bids == {}
     without = book()
     del without["asks"]
     decoded = decode(without)
@@ -217,8 +217,8 @@ def test_the_book_of_the_users_document_is_read() -> None:
     assert event == BookSnapshot(
         token=TOKEN,
         market="0x...",
-        bids=((units("0.44"), units("500")), (units("0.45"), units("1000"))),
-        asks=((units("0.47"), units("600")), (units("0.46"), units("800"))),
+        bids={units("0.44"): units("500"), units("0.45"): units("1000")},
+        asks={units("0.47"): units("600"), units("0.46"): units("800")},
         timestamp_ms=1705320000000,
     )
 

@@ -68,8 +68,8 @@ def test_a_book_brings_all_inputs_of_its_hash() -> None:
     assert decode_book(body(BOOK)) == BookSnapshot(
         token="1",
         market="0xabc",
-        bids=((400_000_000, 5_000_000_000),),
-        asks=(),
+        bids={400_000_000: 5_000_000_000},
+        asks={},
         hash="ff",
         timestamp_ms=1757908892351,
         tick_size="0.01",

@@ -208,8 +208,8 @@ def test_levels_come_in_the_order_of_the_wire_and_the_last_of_two_counts() -> No
     assert known is not None
     (book,) = known
     assert isinstance(book, BookSnapshot)
-    assert [size // 10**9 for _, size in book.bids] == [3, 1]
-    assert book.asks == book.bids[::-1]
+    assert [size // 10**9 for size in book.bids.values()] == [3, 1]
+    assert list(book.asks.items()) == list(book.bids.items())[::-1]
 
 
 def test_frames_are_read_up_to_the_first_that_is_left_to_the_exact_way() -> None:
