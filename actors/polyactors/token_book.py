@@ -97,7 +97,7 @@ class TokenBook:
         self.is_whole = False
         if snapshot.market and snapshot.market != self.book.market:
             self.book = OrderBook(self.token, snapshot.market)
-        self.book.replace(snapshot.bids.items(), snapshot.asks.items())
+        self.book.replace(snapshot.bids, snapshot.asks)
         self.group.adopt(snapshot.hash, snapshot.timestamp_ms)
         self.generation += 1
         self.is_whole = True

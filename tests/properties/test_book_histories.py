@@ -79,7 +79,7 @@ def test_histories_verify_step_by_step(data: st.DataObject, tick: Decimal) -> No
     books = list(history.books())
     assert len(books) == len(afters)
     for book, after in zip(books, afters, strict=True):
-        assert book == OrderBook("", "", after.bids.items(), after.asks.items())
+        assert book == OrderBook("", "", after.bids, after.asks)
         assert book.wire_bids == list(after.bids.items())
         assert book.wire_asks == list(after.asks.items())
         assert history.hash_of(book, after.timestamp_ms) == after.hash

@@ -2,9 +2,12 @@
 
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, MutableSequence
+from collections.abc import Iterable, Iterator, Mapping, MutableSequence
 
 from polyactors.book.numbers import PRICE_ONE, Side
+
+Levels = Mapping[int, int] | Iterable[tuple[int, int]]
+"""Sizes by price, or pairs of price and size; all in units."""
 
 
 class BookSide:
@@ -19,24 +22,27 @@ class BookSide:
 
     __slots__ = ("_sizes", "prices", "side")
 
-    def __init__(self, side: Side, levels: Iterable[tuple[int, int]] = ()) -> None:
+    def __init__(self, side: Side, levels: Levels = ()) -> None:
         self.side = side
         self.prices: list[int] = []
         """Ascending; to be read, not changed."""
         self._sizes: MutableSequence[int] = array("q")
         self.replace(levels)
 
-    def replace(self, levels: Iterable[tuple[int, int]]) -> None:
+    def replace(self, levels: Levels) -> None:
         """Forget every level and take these, in any order.
 
         Zero sizes are no levels. When a price stands there twice, its last size counts.
         """
-        sizes = dict(levels)
-        assert min(sizes.values(), default=0) >= 0, "a size is never negative"
-        if not all(sizes.values()):
-            sizes = {price: size for price, size in sizes.items() if size}
-        self.prices = sorted(sizes)
-        self._sizes = _compact(list(map(sizes.__getitem__, self.prices)))
+        by_price = dict(levels)
+        prices = sorted(by_price)
+        sizes = list(map(by_price.__getitem__, prices))
+        assert min(sizes, default=0) >= 0, "a size is never negative"
+        if 0 in sizes:
+            prices = [price for price in prices if by_price[price]]
+            sizes = [size for size in sizes if size]
+        self.prices = prices
+        self._sizes = _compact(sizes)
 
     def set(self, price: int, size: int) -> None:
         """Give the level at `price` the absolute `size`; 0 removes it, also when absent."""

@@ -5,14 +5,13 @@ all there is to it. Whether the result may be believed is not said here: `groups
 and `trust` say that.
 """
 
-from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, Context, Decimal
 from itertools import islice
 from typing import Self
 
 from attrs import frozen
 
-from polyactors.book.levels import BookSide
+from polyactors.book.levels import BookSide, Levels
 from polyactors.book.numbers import UNITS_PER_ONE, Side, to_decimal, to_text, to_units
 
 _DIVISION = Context(prec=28, rounding=ROUND_HALF_EVEN)
@@ -41,8 +40,8 @@ class _Book:
         self,
         token: str,
         market: str,
-        bids: Iterable[tuple[int, int]] = (),
-        asks: Iterable[tuple[int, int]] = (),
+        bids: Levels = (),
+        asks: Levels = (),
     ) -> None:
         self._token = token
         self._market = market
@@ -226,7 +225,7 @@ class OrderBook(_Book):
 
     __slots__ = ()
 
-    def replace(self, bids: Iterable[tuple[int, int]], asks: Iterable[tuple[int, int]]) -> None:
+    def replace(self, bids: Levels, asks: Levels) -> None:
         """Take a fresh book, an empty one too: no level from before remains.
 
         Pairs are (price, size) in units, in any order. Zero sizes are no levels; when a

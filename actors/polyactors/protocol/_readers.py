@@ -346,6 +346,8 @@ def read_asks(value: object, _: object = None) -> dict[int, int]:
 def best_last(side: Side, sizes: dict[int, int]) -> dict[int, int]:
     """The levels of a side, size by price, in the order of the wire and without zero sizes."""
     prices = sorted(sizes, reverse=side is Side.ASK)
+    if prices == list(sizes) and all(sizes.values()):
+        return sizes
     return {price: sizes[price] for price in prices if sizes[price]}
 
 

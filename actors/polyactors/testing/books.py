@@ -116,7 +116,7 @@ def apply_event(book: OrderBook, event: MarketEvent) -> None:
     """Change `book` as `event` says; what is no change of this token's levels is passed by."""
     if isinstance(event, BookSnapshot):
         if event.token == book.token:
-            book.replace(event.bids.items(), event.asks.items())
+            book.replace(event.bids, event.asks)
     elif isinstance(event, PriceChange):
         for change in event.changes:
             if change.token == book.token:
