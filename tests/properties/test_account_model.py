@@ -230,6 +230,7 @@ class AccountAgainstExchange(RuleBasedStateMachine):
         if piece is not None:
             self.note(self.account.apply_all(piece, reconciled=True), reconciled=True)
             return
+        self.note(self.account.settle_disputes(self.orders), reconciled=True)
         for order_id in self.missing:
             self.note(self.account.close_missing(order_id), reconciled=True)
         cover(self.account, begun, self.orders, self.trades, self.exchange.now_s)
@@ -239,10 +240,12 @@ class AccountAgainstExchange(RuleBasedStateMachine):
     @rule()
     def give_up(self) -> None:
         """A list cannot be read to its end: what was read of the trades is true."""
-        if self.reconciliation is not None and self.after_s is not None:
+        is_applied = self.pieces is not None
+        if self.reconciliation is not None and self.after_s is not None and not is_applied:
             begun, after_s = self.reconciliation, self.after_s
             for piece in pieces(self.account, begun, self.orders, self.trades, after_s, 2):
                 self.note(self.account.apply_all(piece, reconciled=True), reconciled=True)
+            self.note(self.account.settle_disputes(self.orders), reconciled=True)
         self.reconciliation = None
         self.is_complete = False
 

@@ -151,22 +151,27 @@ class Account:
     def apply_all(self, events: Iterable[UserEvent], *, reconciled: bool = False) -> list[Change]:
         """Take events in this order; nothing is forgotten between them.
 
-        `reconciled`: they are the rows of the lists, all of them: a list that says less than we
-        hold is contradicted by the channel, or by the list before, and wins if it insists.
+        `reconciled`: they are rows of REST lists.
         """
         changes: list[Change] = []
-        rows: list[OrderEvent] = []
         for event in events:
             if isinstance(event, OrderEvent):
                 changes += self._apply_order(event, reconciled)
-                rows.append(event)
             else:
                 changes += self._apply_trade(event, reconciled)
-        if reconciled:
-            for row, why in self._disputes.take(rows, self._orders):
-                self._refuse(why, row, reconciled)
-                changes += self._give_way(row)
         self._forget()
+        return changes
+
+    def settle_disputes(self, orders: Iterable[OrderEvent]) -> list[Change]:
+        """A list of open orders was applied; here it is once more, all of it.
+
+        Where it says less than we hold it is contradicted by the channel, or by the list before,
+        and wins if it insists.
+        """
+        changes: list[Change] = []
+        for row, why in self._disputes.take(orders, self._orders):
+            self._refuse(why, row, reconciled=True)
+            changes += self._give_way(row)
         return changes
 
     def close_missing(self, order_id: str) -> list[Change]:

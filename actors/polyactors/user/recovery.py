@@ -124,9 +124,14 @@ class Recovery:
             line.env.statistics.odd_trades += sum(map(self._is_odd, events))
             changes = account.apply_all(events, reconciled=True)
             line.heard.note(events)
-            self.kept_back += sum(not _is_mistake_of_lists(change) for change in changes)
-            self._tell(changes)
+            self._note_and_tell(changes)
             await self._make_room()
+        listed = [order for order in orders if self._begun.concerns(order.market)]
+        self._note_and_tell(account.settle_disputes(listed))
+
+    def _note_and_tell(self, changes: list[Change]) -> None:
+        self.kept_back += sum(not _is_mistake_of_lists(change) for change in changes)
+        self._tell(changes)
 
     def _tell(self, changes: list[Change]) -> None:
         self.recovered += len(changes)

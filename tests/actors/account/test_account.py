@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -8,10 +9,17 @@ from polyactors.account import account as module
 from polyactors.account import refusals
 from polyactors.account import trades as trades_module
 from polyactors.account.account import Account, Coverage
-from polyactors.account.changes import Impossible, OrderChanged, PositionChanged, TradeChanged
+from polyactors.account.changes import (
+    Change,
+    Impossible,
+    OrderChanged,
+    PositionChanged,
+    TradeChanged,
+)
 from polyactors.account.orders import OrderState
 from polyactors.book.numbers import Side
 from polyactors.protocol.user_events import (
+    OrderEvent,
     OrderKind,
     OrderStatus,
     TraderSide,
@@ -317,11 +325,17 @@ def test_the_refused_rows_that_are_remembered_are_bounded(monkeypatch: pytest.Mo
 # Lists that contradict us
 
 
+def take_list(account: Account, rows: Sequence[UserEvent]) -> list[Change]:
+    """All rows that REST has, in one piece."""
+    changes = account.apply_all(rows, reconciled=True)
+    return changes + account.settle_disputes(row for row in rows if isinstance(row, OrderEvent))
+
+
 def test_what_a_list_insists_upon_is_counted_once() -> None:
     account = an_account()
     account.apply_all([order(4)])
     for impossible in (0, 1, 1):  # the first may just be older than what the channel said
-        assert account.apply_all([order(3)], reconciled=True) == []
+        assert take_list(account, [order(3)]) == []
         assert account.impossible == impossible
     assert account.impossible_kept[0].why == "a list says that less of an order is matched"
     assert account.impossible_kept[0].is_listed
@@ -332,7 +346,7 @@ def test_a_list_that_has_a_cancelled_order_for_open_is_counted() -> None:
     account = an_account()
     account.apply(order(4, OrderKind.CANCELLATION))
     for _ in range(2):
-        account.apply_all([order(4)], reconciled=True)
+        take_list(account, [order(4)])
     assert [kept.why for kept in account.impossible_kept] == [
         "a list has an order as open that was cancelled"
     ]
@@ -343,11 +357,11 @@ def test_a_list_that_is_only_late_contradicts_nothing() -> None:
     account = an_account()
     for matched in range(1, 9):
         account.apply(order(matched))
-        account.apply_all([order(matched - 1)], reconciled=True)
-    account.apply_all([], reconciled=True)
-    account.apply_all([order(7)], reconciled=True)  # the list between had nothing to say
-    account.apply_all([order(7), order(8)], reconciled=True)  # two pages: the later is newer
-    account.apply_all([order(7, status=OrderStatus.CANCELED)], reconciled=True)
+        take_list(account, [order(matched - 1)])
+    take_list(account, [])
+    take_list(account, [order(7)])  # the list between had nothing to say
+    take_list(account, [order(7), order(8)])  # two pages: the later is newer
+    take_list(account, [order(7, status=OrderStatus.CANCELED)])
     assert account.impossible == 0
 
 
@@ -358,21 +372,21 @@ def test_what_failed_is_no_part_of_an_order_when_the_lists_insist() -> None:
         trade(FAILED, maker(6), id="a"),
         trade(CONFIRMED, maker(6), id="b"),
     ]
-    account.apply_all(rows, reconciled=True)
+    take_list(account, rows)
     assert account.orders["order"].state is OrderState.FILLED
-    (change,) = account.apply_all(rows, reconciled=True)
+    (change,) = take_list(account, rows)
     assert isinstance(change, OrderChanged)
     assert (change.new.state, change.new.size_matched) == (OrderState.OPEN, shares(6))
     assert change.filled_size == -shares(6)
     assert account.impossible == 1
     for _ in range(3):
-        assert account.apply_all(rows, reconciled=True) == []
+        assert take_list(account, rows) == []
     # What is matched from now on counts on top of it, and once.
     account.apply(trade(MATCHED, maker(2), id="c"))
     assert account.orders["order"].size_matched == account.traded_size("order") == shares(8)
     rows += [trade(FAILED, maker(2), id="c")]
     for _ in range(3):
-        account.apply_all(rows, reconciled=True)
+        take_list(account, rows)
     assert account.orders["order"].size_matched == account.traded_size("order") == shares(6)
     assert account.positions == {"1": shares(6)}
 
@@ -385,7 +399,7 @@ def test_what_was_left_out_of_an_order_is_not_taken_out_again_when_it_is_forgott
         trade(CONFIRMED, maker(6), id="b"),
     ]
     for _ in range(3):
-        account.apply_all(rows, reconciled=True)
+        take_list(account, rows)
     account.cover(Coverage(to_s=3000))
     account.apply(order(6))
     assert account.trades == {}

@@ -1,5 +1,6 @@
 """Single stories; every interleaving of them is in `tests/properties/test_account_model.py`."""
 
+from attrs import evolve
 from tests.actors.account.events import US, maker, order, shares, trade
 
 from polyactors.account.account import Account
@@ -33,6 +34,7 @@ def finish(
     changes: list[Change] = []
     for piece in pieces(account, begun, orders, trades, after_s):
         changes += account.apply_all(piece, reconciled=True)
+    changes += account.settle_disputes(orders)
     for order_id in missing:
         changes += account.close_missing(order_id)
     cover(account, begun, orders, trades, NOW_S)
@@ -211,6 +213,21 @@ def test_a_long_list_comes_in_pieces_and_nothing_is_forgotten_between_them() -> 
     reconcile(account, [], [older, *rows], "0xm", "0xother")
     assert account.positions == {"1": shares(4 * (len(rows) + len(["first", "live", "older"])))}
     assert account.forgotten == 0
+
+
+def test_a_list_in_pieces_insists_as_well() -> None:
+    account = Account(US)
+    other = trade(CONFIRMED, maker(1, order_id="other"))
+    rows = [
+        trade(FAILED, maker(6), id="a"),
+        trade(CONFIRMED, maker(6), id="b"),
+        *(evolve(other, id=f"t{at}") for at in range(PIECE_ROWS)),
+    ]
+    orders = [order(6)]
+    for state in (OrderState.FILLED, OrderState.OPEN, OrderState.OPEN):
+        finish(account, begin(account), orders, rows)
+        assert account.orders["order"].state is state
+    assert account.impossible == 1
 
 
 def test_of_a_partly_matched_order_all_trades_are_asked_for_once() -> None:
